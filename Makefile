@@ -1,0 +1,39 @@
+# One command each to set up, check, test and try. Needs git, Python 3.11 or later, and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup check format test demo bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## virtual environment in .venv with everything for development
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+check: $(READY)  ## formatter, linter, strict types, import directions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## lay out the code and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: $(READY)  ## all tests
+	$(BIN)/python -m pytest -n 2 -q
+
+demo: $(READY)  ## load five simulated days into cockpit_demo/, no credentials needed
+	$(BIN)/cockpit demo
+
+bench: $(READY)  ## seconds and memory of loads of 4,000 and 40,000 scopes
+	$(BIN)/python benchmarks/load_scale.py
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) cockpit_demo build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

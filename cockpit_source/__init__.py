@@ -1,0 +1,61 @@
+"""The Microsoft licence inventory of a CSP, from the CloudCockpit CSP API into a warehouse, with dlt."""
+
+from typing import TYPE_CHECKING, Any
+
+from cockpit_source.errors import (
+    ApiError,
+    CockpitError,
+    ConfigurationError,
+    ScopeListError,
+    SignInError,
+    SignInRefused,
+    WarehouseBusy,
+    WarehouseError,
+)
+from cockpit_source.version import __version__
+
+if TYPE_CHECKING:
+    from cockpit_source.configuration import resolve_settings
+    from cockpit_source.load import LoadProgress, run_load
+    from cockpit_source.load_result import LoadResult
+    from cockpit_source.pipeline import create_pipeline
+    from cockpit_source.settings import Settings
+    from cockpit_source.source import cockpit_source
+
+__all__ = [
+    "ApiError",
+    "CockpitError",
+    "ConfigurationError",
+    "LoadProgress",
+    "LoadResult",
+    "ScopeListError",
+    "Settings",
+    "SignInError",
+    "SignInRefused",
+    "WarehouseBusy",
+    "WarehouseError",
+    "__version__",
+    "cockpit_source",
+    "create_pipeline",
+    "resolve_settings",
+    "run_load",
+]
+
+# dlt takes a second to import, which `cockpit --help` and the sandbox need not wait for
+_LAZY = {
+    "LoadProgress": "load",
+    "LoadResult": "load_result",
+    "Settings": "settings",
+    "cockpit_source": "source",
+    "create_pipeline": "pipeline",
+    "resolve_settings": "configuration",
+    "run_load": "load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f"cockpit_source.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,166 @@
+"""Tokens for the API: fetched on first use, shared by all workers, renewed before they expire.
+
+Entra client credentials as in https://developer.cloudcockpit.com/reseller/topic/topic-authentication-guide
+(checked 2026-11-23 against the project's contract notes), or a ready token.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import requests
+
+from cockpit_source.errors import SignInError, SignInRefused
+from cockpit_source.pacing import Backoff, retry_after_seconds
+from cockpit_source.redaction import redact
+from cockpit_source.settings import Credentials
+from cockpit_source.transport import Transport
+
+_DEFAULT_LIFETIME_SECONDS = 3599.0
+_MAX_MARGIN_SECONDS = 120.0
+_MARGIN_SHARE = 0.1
+_TRANSIENT_STATUS = frozenset({408, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token; `renew_at` is on the monotonic clock, seconds, None when it is not known."""
+
+    value: str = field(repr=False)
+    renew_at: float | None = None
+
+
+class TokenProvider(Protocol):
+    """Gives the current token, and a newer one after the API refused it. Both raise SignInError."""
+
+    def current(self) -> Token: ...
+
+    def renew(self, refused: Token) -> Token: ...
+
+
+class ReadyToken:
+    """A token that was given ready-made and cannot be renewed."""
+
+    def __init__(self, value: str) -> None:
+        self._token = Token(value)
+
+    def current(self) -> Token:
+        return self._token
+
+    def renew(self, refused: Token) -> Token:  # noqa: ARG002
+        raise SignInRefused(
+            "The API refused the access token (401); it has probably expired, since tokens live a little under "
+            "an hour. Get a new one, or configure client_id and client_secret so that it is renewed by itself."
+        )
+
+
+class ClientCredentialsTokens:
+    """Tokens by client id and secret: one request however many workers wait.
+
+    After a failure every later call raises the same error without another request.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        transport: Transport,
+        *,
+        backoff: Backoff,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._credentials = credentials
+        self._transport = transport
+        self._backoff = backoff
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._token: Token | None = None
+        self._failure: SignInError | None = None
+
+    def current(self) -> Token:
+        token = self._token
+        if token is not None and not self._is_due(token):
+            return token
+        with self._lock:
+            if self._token is None or self._is_due(self._token):
+                self._token = self._request_token_once()
+            return self._token
+
+    def renew(self, refused: Token) -> Token:
+        with self._lock:
+            if self._token is None or self._token is refused or self._is_due(self._token):
+                self._token = self._request_token_once()
+            return self._token
+
+    def _is_due(self, token: Token) -> bool:
+        return token.renew_at is not None and self._clock() >= token.renew_at
+
+    def _request_token_once(self) -> Token:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._request_token()
+        except SignInError as error:
+            self._failure = error
+            raise
+
+    def _request_token(self) -> Token:
+        form = {
+            "client_id": self._credentials.client_id,
+            "client_secret": self._credentials.client_secret,
+            "scope": self._credentials.token_scope,
+            "grant_type": "client_credentials",
+        }
+        url = self._credentials.token_url
+        problem = ""
+        for wait in self._backoff.waits():
+            asked: float | None = None
+            try:
+                reply = self._transport.send("POST", url, form=form)
+            except requests.RequestException as error:
+                problem = f"{type(error).__name__}: {redact(str(error))}"
+            else:
+                if reply.status == 200:
+                    return self._read_token(reply.json_or_none())
+                if 400 <= reply.status < 500 and reply.status not in _TRANSIENT_STATUS:
+                    raise SignInRefused(_describe_refusal(url, reply.status, reply.json_or_none()))
+                problem = f"HTTP {reply.status}"
+                asked = retry_after_seconds(reply.headers)
+            if not wait(asked):
+                break
+        raise SignInError(
+            f"Sign-in was not possible: {url} gave no answer that can be used ({problem}). "
+            "Check the network, a proxy, and token_url; then run again."
+        )
+
+    def _read_token(self, body: Any) -> Token:
+        value = body.get("access_token") if isinstance(body, dict) else None
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
+            raise SignInError(
+                f"Sign-in was not possible: {self._credentials.token_url} answered 200 without a usable "
+                "access_token. Check token_url."
+            )
+        lifetime = body.get("expires_in")
+        try:
+            seconds = float(lifetime) if lifetime is not None else _DEFAULT_LIFETIME_SECONDS
+        except (TypeError, ValueError):
+            seconds = _DEFAULT_LIFETIME_SECONDS
+        margin = min(_MAX_MARGIN_SECONDS, max(seconds, 0.0) * _MARGIN_SHARE)
+        return Token(value, self._clock() + seconds - margin)
+
+
+def _describe_refusal(url: str, status: int, body: Any) -> str:
+    said = ""
+    if isinstance(body, dict):
+        parts = (
+            str(body.get("error") or ""),
+            str(body.get("error_description") or "").split("\n")[0].strip(),
+        )
+        said = ": " + redact(" - ".join(part for part in parts if part))[:500]
+    return (
+        f"Sign-in was refused (HTTP {status} from {url}{said}). Check client_id and client_secret: the secret may "
+        "have expired or been replaced; a CSP creates new ones in the portal settings."
+    )

@@ -1,0 +1,83 @@
+"""`cockpit check`: the steps of a load up to one call, each with what it found."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import dlt
+from rich.console import Console
+from rich.markup import escape
+
+from cockpit_source.client import CockpitClient
+from cockpit_source.configuration import configuration_files, project_folder
+from cockpit_source.errors import (
+    EXIT_ALL_READ,
+    EXIT_FAILED,
+    EXIT_SOME_NOT_READ,
+    ApiError,
+    CockpitError,
+    ServerFailed,
+    Throttled,
+    TransportFailed,
+    UnusableAnswer,
+)
+from cockpit_source.fetch import utc_now
+from cockpit_source.outcomes import judge_answer
+from cockpit_source.scope_list import ScopeList, write_scope_list
+from cockpit_source.scope_sources import iter_scopes
+from cockpit_source.settings import Settings
+from cockpit_source.warehouse import Warehouse
+
+_NO_ANSWER = (TransportFailed, ServerFailed, UnusableAnswer, Throttled)
+
+
+def run_checks(
+    read_settings: Callable[[], Settings], open_pipeline: Callable[[str], dlt.Pipeline], console: Console
+) -> int:
+    """Run the checks one after another, print each, stop at the first that fails; the exit code."""
+    for path, exists in configuration_files():
+        console.print(f"{'read     ' if exists else 'not there'}  {escape(str(path))}", soft_wrap=True)
+    step = "configuration"
+    try:
+        settings = read_settings()
+        _report(console, step, f"tenant {settings.tenant}, {settings.base_url}")
+        step = "warehouse"
+        warehouse = Warehouse(open_pipeline(settings.tenant_key))
+        warehouse.check()
+        _report(console, step, warehouse.location)
+        step = "scope list"
+        with tempfile.TemporaryDirectory(prefix="cockpit-") as folder:
+            scopes = iter_scopes(settings.scopes, project_folder(), warehouse.query_rows)
+            scope_list = write_scope_list(Path(folder), settings.tenant_key, scopes)
+            _report(console, step, f"{scope_list.total} scopes from {scope_list.listed} lines")
+            step = "sign-in"
+            with CockpitClient(settings) as client:
+                client.tokens.current()
+                way = "a ready token, not yet tried" if settings.credentials.access_token else "token received"
+                _report(console, step, way)
+                step = "one call"
+                return _call_once(client, scope_list, console)
+    except CockpitError as error:
+        console.print(f"[bold red]failed[/bold red]     {step}: {escape(str(error))}", soft_wrap=True)
+        return error.exit_code
+
+
+def _call_once(client: CockpitClient, scope_list: ScopeList, console: Console) -> int:
+    listed = next(scope_list.iter_scopes())
+    where = f"customer {listed.scope.customer_id}"
+    try:
+        result = judge_answer(listed, client.list_licenses(listed.scope), utc_now())
+    except ApiError as error:
+        console.print(f"[bold red]failed[/bold red]     one call: {where}: {escape(str(error))}", soft_wrap=True)
+        return EXIT_FAILED if isinstance(error, _NO_ANSWER) else EXIT_SOME_NOT_READ
+    if result.error_type:
+        console.print(f"[bold red]failed[/bold red]     one call: {where}: {escape(str(result.error_description))}")
+        return EXIT_SOME_NOT_READ
+    _report(console, "one call", f"{where}: {len(result.rows)} licence rows in {result.call.duration_ms} ms")
+    return EXIT_ALL_READ
+
+
+def _report(console: Console, step: str, finding: str) -> None:
+    console.print(f"[green]ok[/green]         {step}: {escape(finding)}", soft_wrap=True)

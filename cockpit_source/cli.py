@@ -1,0 +1,208 @@
+"""The command line `cockpit`. Results go to stdout; progress, notes and errors to stderr."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cockpit_source.errors import EXIT_FAILED, CockpitError, ConfigurationError
+from cockpit_source.redaction import redact
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Load the Microsoft licence inventory of a CSP from the CloudCockpit CSP API into a warehouse.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Project = Annotated[
+    Path | None,
+    typer.Option(help="Folder that holds .dlt; by default the current one.", show_default=False),
+]
+ScopesFile = Annotated[
+    Path | None,
+    typer.Option(help="CSV, Parquet or JSON file to load instead of the configured scopes; delists nothing."),
+]
+Database = Annotated[Path | None, typer.Option(help="DuckDB file; by default cockpit.duckdb in the project folder.")]
+Destination = Annotated[str, typer.Option(help="dlt destination, configured as dlt wants it.")]
+Dataset = Annotated[str, typer.Option(help="Dataset (schema) that holds the tables.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def main() -> None:
+    """Run the command line; errors a user can cause are one message and an exit code, without a stack trace."""
+    try:
+        app()
+    except CockpitError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("Interrupted. What was read is in the spool; the next load carries on.", EXIT_FAILED)
+    except Exception:  # noqa: BLE001 - the last place where anything unexpected can be told
+        report = redact(traceback.format_exc())
+        _fail(f"This is a defect of cockpit, not of your set-up. Please report it with these lines:\n{report}", 1)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    console = Console(stderr=True, highlight=False)
+    console.print("[bold red]Error:[/bold red]", end=" ")
+    console.print(message, markup=False, soft_wrap=True)
+    sys.exit(exit_code)
+
+
+def _enter_project(project: Path | None) -> None:
+    """Make `project` the folder whose `.dlt` is read, after the defaults that dlt reads only once."""
+    from cockpit_source.pipeline import set_runtime_defaults
+
+    set_runtime_defaults()
+    if project is None:
+        return
+    if not project.is_dir():
+        raise ConfigurationError(f"--project {project} is not a folder. Give the folder that holds .dlt.")
+    from dlt.common.runtime.run_context import switch_context
+
+    switch_context(str(project.absolute()))
+
+
+def _resolve(scopes_file: Path | None) -> Any:
+    from cockpit_source.configuration import resolve_settings
+
+    return resolve_settings(scopes_file=None if scopes_file is None else str(scopes_file.absolute()))
+
+
+@app.command(epilog="Example: cockpit check --project /etc/cockpit")
+def check(
+    project: Project = None,
+    scopes_file: ScopesFile = None,
+    database: Database = None,
+    destination: Destination = "duckdb",
+    dataset: Dataset = "cockpit",
+) -> None:
+    """Check configuration, warehouse, scope list, sign-in and one call, and say which of them is wrong."""
+    _enter_project(project)
+    from cockpit_source.check import run_checks
+    from cockpit_source.pipeline import create_pipeline
+    from cockpit_source.report import create_console
+
+    def open_pipeline(tenant_key: str) -> Any:
+        return create_pipeline(tenant_key, destination=destination, database=database, dataset=dataset)
+
+    sys.exit(run_checks(lambda: _resolve(scopes_file), open_pipeline, create_console()))
+
+
+@app.command(epilog="Example: cockpit scopes --json > scopes.json")
+def scopes(
+    project: Project = None,
+    scopes_file: ScopesFile = None,
+    database: Database = None,
+    destination: Destination = "duckdb",
+    dataset: Dataset = "cockpit",
+    as_json: AsJson = False,
+) -> None:
+    """Print the scopes that a load would read, duplicates merged."""
+    _enter_project(project)
+    from cockpit_source.pipeline import create_pipeline
+    from cockpit_source.report import create_console
+    from cockpit_source.scope_report import print_scopes
+
+    settings = _resolve(scopes_file)
+    pipeline = create_pipeline(settings.tenant_key, destination=destination, database=database, dataset=dataset)
+    print_scopes(settings, pipeline, create_console(), as_json=as_json)
+
+
+@app.command(epilog="Example: cockpit load --project /etc/cockpit --database /srv/cockpit.duckdb")
+def load(
+    project: Project = None,
+    scopes_file: ScopesFile = None,
+    database: Database = None,
+    destination: Destination = "duckdb",
+    dataset: Dataset = "cockpit",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over where the last run was interrupted.")] = False,
+    as_json: AsJson = False,
+    as_of: Annotated[datetime | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Read every scope and bring the tables up to date.
+
+    Exit codes: 0 all scopes read, 1 none read or an unexpected error, 2 configuration or usage, 3 some not read,
+    5 sign-in refused, 6 the database is in use.
+    """
+    _enter_project(project)
+    from cockpit_source.load import LoadProgress, run_load
+    from cockpit_source.pipeline import create_pipeline
+    from cockpit_source.progress import ProgressDisplay
+    from cockpit_source.report import create_console, print_result
+
+    settings = _resolve(scopes_file)
+    pipeline = create_pipeline(settings.tenant_key, destination=destination, database=database, dataset=dataset)
+    progress = LoadProgress()
+    with ProgressDisplay(progress, create_console(stderr=True)):
+        result = run_load(
+            pipeline,
+            settings,
+            full_list=scopes_file is None,
+            as_of=None if as_of is None else as_of.replace(tzinfo=as_of.tzinfo or UTC),
+            fresh=fresh,
+            progress=progress,
+        )
+    if as_json:
+        create_console().print_json(data=result.to_dict(), default=str)
+    else:
+        print_result(result, create_console())
+    sys.exit(result.exit_code)
+
+
+@app.command(epilog="Example: cockpit sandbox --latency-ms 20 --fault throttle=0.1")
+def sandbox(
+    port: Annotated[int, typer.Option(help="Port on the loopback interface; 0 takes a free one.")] = 8765,
+    seed: Annotated[int, typer.Option(help="Same seed, same tenant.")] = 7,
+    customers: Annotated[int, typer.Option(min=1, help="Customers of the simulated tenant.")] = 120,
+    day: Annotated[int, typer.Option(min=0, help="Simulated day, from 0.")] = 0,
+    latency_ms: Annotated[float, typer.Option(min=0, help="Delay of every answer.")] = 0,
+    fault: Annotated[list[str] | None, typer.Option(help="KIND=RATE, rate from 0 to 1; repeatable.")] = None,
+    project: Annotated[
+        Path | None, typer.Option(help="Write a project for this sandbox (.dlt, scopes.csv) into this folder.")
+    ] = None,
+) -> None:
+    """Serve a simulated tenant on this machine: no credentials, no network, no real data."""
+    run = _require_sandbox("cockpit_source.sandbox_command", "serve_sandbox")
+    run(port=port, seed=seed, customers=customers, day=day, latency_ms=latency_ms, faults=fault or [], folder=project)
+
+
+@app.command(epilog="Example: cockpit demo --folder /tmp/cockpit_demo")
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps its database and configuration.")] = Path(
+        "cockpit_demo"
+    ),
+    days: Annotated[int, typer.Option(min=1, max=30, help="Simulated days to load.")] = 5,
+) -> None:
+    """Load several days of a simulated tenant into DuckDB and show what changed. Needs no credentials."""
+    _enter_project(None)
+    run = _require_sandbox("cockpit_source.demo", "run_demo")
+    sys.exit(run(folder, days))
+
+
+def _require_sandbox(module: str, function: str) -> Callable[..., Any]:
+    """A function of a module that needs the extra `sandbox`."""
+    import importlib
+
+    try:
+        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("starlette", "uvicorn", "httptools", "uvloop"):
+            raise
+        raise ConfigurationError(
+            f"The sandbox is an extra, and {error.name} is not installed. "
+            'Install it with: pip install "cockpit-source[sandbox]"'
+        ) from None
+
+
+if __name__ == "__main__":
+    main()

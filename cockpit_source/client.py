@@ -1,0 +1,157 @@
+"""Calls of the CloudCockpit CSP API: one method per endpoint, answers or typed errors out.
+
+Endpoints and error model: https://developer.cloudcockpit.com/operation/operation-get-v1-customers-parameter-licenses
+(checked 2026-11-23 against the project's contract notes). Only reading calls are here; none of them changes anything.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+
+import requests
+
+from cockpit_source.answers import Answer, read_answer, to_throttled, to_transport_error
+from cockpit_source.auth import ClientCredentialsTokens, ReadyToken, Token, TokenProvider
+from cockpit_source.errors import ApiError, CallRecord, RunStopped, SignInRefused
+from cockpit_source.pacing import Backoff, Pacer
+from cockpit_source.scopes import Scope
+from cockpit_source.settings import Settings
+from cockpit_source.transforms import is_uuid
+from cockpit_source.transport import Reply, Transport
+
+
+class CallCounter:
+    """Counts over all calls of a client, for progress and for `runs`; `in_flight` is the current number."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.requests = 0
+        self.throttled = 0
+        self.in_flight = 0
+
+    def __enter__(self) -> CallCounter:
+        with self._lock:
+            self.requests += 1
+            self.in_flight += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self.in_flight -= 1
+
+    def count_throttled(self) -> None:
+        with self._lock:
+            self.throttled += 1
+
+
+class CockpitClient:
+    """Reading calls, with retries. Safe to share between threads; use it as a context manager."""
+
+    def __init__(self, settings: Settings, *, pacer: Pacer | None = None) -> None:
+        self._settings = settings
+        self._pacer = pacer or Pacer(settings.max_requests_per_second)
+        self._transport = Transport(settings.timeout_seconds, settings.max_concurrency)
+        self._backoff = Backoff(settings.max_attempts, self._pacer.sleep)
+        self.tokens = _create_tokens(settings, self._transport, self._backoff)
+        self.calls = CallCounter()
+
+    def __enter__(self) -> CockpitClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._transport.close()
+
+    def list_licenses(self, scope: Scope) -> Answer:
+        """GET /v1/Customers/{customerId}/licenses: by the contract a bare array of licence rows.
+
+        Raises:
+            ApiError: no answer that can be used; its subclass says why.
+            SignInError: no usable token; the run has to stop.
+            RunStopped: the run ended while the call waited for its turn.
+        """
+        params = {"providerInstanceId": _check_id(scope.provider_instance_id)}
+        if scope.reseller_id:
+            params["resellerId"] = _check_id(scope.reseller_id)
+        return self._get(f"/v1/Customers/{_check_id(scope.customer_id)}/licenses", params)
+
+    def _get(self, path: str, params: Mapping[str, str]) -> Answer:
+        call = _CallInProgress()
+        failure: ApiError | None = None
+        for wait in self._backoff.waits():
+            try:
+                return self._attempt(path, params, call)
+            except ApiError as error:
+                failure = error
+            if not failure.transient:
+                break
+            asked = failure.retry_after_seconds
+            if asked is not None:
+                if asked > self._settings.patience_seconds:
+                    raise to_throttled(failure, asked) from failure
+                self._pacer.hold(asked)
+            if not wait(asked):
+                break
+        assert failure is not None  # noqa: S101 - there is at least one attempt
+        raise failure
+
+    def _attempt(self, path: str, params: Mapping[str, str], call: _CallInProgress) -> Answer:
+        token = self.tokens.current()
+        reply = self._send(path, params, token, call)
+        if reply.status == 401:
+            reply = self._send(path, params, self.tokens.renew(token), call)
+        if reply.status == 401:
+            raise SignInRefused(
+                "The API refused a token that was just issued (401). Check that tenant is the domain of your portal "
+                f"and that the API access is active (correlation id {call.correlation_id})."
+            )
+        if reply.status == 429:
+            self.calls.count_throttled()
+        return read_answer(reply, call.to_record(reply.status))
+
+    def _send(self, path: str, params: Mapping[str, str], token: Token, call: _CallInProgress) -> Reply:
+        if not self._pacer.start_call():
+            raise RunStopped("The run ended before this call.")
+        headers = {
+            "Authorization": f"Bearer {token.value}",
+            "X-Tenant": self._settings.tenant,
+            "X-Correlation-Id": call.start_attempt(),
+        }
+        try:
+            with self.calls:
+                return self._transport.send("GET", self._settings.base_url + path, headers=headers, params=params)
+        except requests.RequestException as error:
+            raise to_transport_error(error, call.to_record(None)) from error
+
+
+class _CallInProgress:
+    """Counts the attempts of one call and remembers the correlation id of the last."""
+
+    def __init__(self) -> None:
+        self.correlation_id = ""
+        self._attempts = 0
+        self._started = time.monotonic()
+
+    def start_attempt(self) -> str:
+        self._attempts += 1
+        self.correlation_id = str(uuid.uuid4())
+        return self.correlation_id
+
+    def to_record(self, status: int | None) -> CallRecord:
+        duration_ms = round((time.monotonic() - self._started) * 1000)
+        return CallRecord(status, self.correlation_id, None, self._attempts, duration_ms)
+
+
+def _create_tokens(settings: Settings, transport: Transport, backoff: Backoff) -> TokenProvider:
+    credentials = settings.credentials
+    if credentials.access_token:
+        return ReadyToken(credentials.access_token)
+    return ClientCredentialsTokens(credentials, transport, backoff=backoff)
+
+
+def _check_id(text: str) -> str:
+    if not is_uuid(text):
+        raise ValueError(f"{text!r} is not a UUID and cannot be part of an address")
+    return text

@@ -1,0 +1,162 @@
+"""Every error of this package, grouped by what the reader does next.
+
+CockpitError                 the message is written for the person who runs the load
+├── ConfigurationError       a setting is missing or wrong: correct it        (exit 2)
+│   └── ScopeListError       lines of a scope list do not fit: correct them   (exit 2)
+├── SignInError              no usable token: the run stops                   (exit 1)
+│   └── SignInRefused        the credentials were turned down: replace them   (exit 5)
+├── ApiError                 one call gave nothing that can be used: its scope is skipped
+│   ├── InvalidRequest       400
+│   ├── Forbidden            403
+│   ├── NotFound             404
+│   ├── Throttled            429 to the end, or asked to wait beyond our patience: retry later
+│   ├── ServerFailed         5xx and other statuses that carry no licences
+│   ├── TransportFailed      no complete answer arrived
+│   └── UnusableAnswer       an answer outside the contract
+├── RunStopped               the run ended before this call
+└── WarehouseError           the destination cannot be used                   (exit 2)
+    └── WarehouseBusy        another process holds it: try again              (exit 6)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+EXIT_ALL_READ = 0
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 2
+EXIT_SOME_NOT_READ = 3
+EXIT_GUARDED = 4
+EXIT_SIGN_IN_REFUSED = 5
+EXIT_BUSY = 6
+
+
+class CockpitError(Exception):
+    """Root of all errors of this package; `str(error)` is safe and useful to print as it is."""
+
+    exit_code = EXIT_FAILED
+
+
+class ConfigurationError(CockpitError):
+    """One or more settings are missing or wrong; names each key, where it may be set and the valid values."""
+
+    exit_code = EXIT_CONFIGURATION
+
+
+class ScopeListError(ConfigurationError):
+    """Lines of a scope list do not fit; names all of them at once."""
+
+
+class SignInError(CockpitError):
+    """No usable token could be had, so no call can succeed."""
+
+
+class SignInRefused(SignInError):
+    """The sign-in service or the API turned the credentials down."""
+
+    exit_code = EXIT_SIGN_IN_REFUSED
+
+
+class RunStopped(CockpitError):
+    """The run ended before this call was made."""
+
+
+class WarehouseError(CockpitError):
+    """The destination cannot be opened, read or written."""
+
+    exit_code = EXIT_CONFIGURATION
+
+
+class WarehouseBusy(WarehouseError):
+    """Another process holds the database."""
+
+    exit_code = EXIT_BUSY
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """What is known of a call, whether it succeeded or not.
+
+    `correlation_id` is the one we sent with the last attempt, `server_correlation_id` the one in the
+    API's error body (often missing). `duration_ms` covers all attempts and the waits between them.
+    """
+
+    http_status: int | None = None
+    correlation_id: str | None = None
+    server_correlation_id: str | None = None
+    attempts: int = 0
+    duration_ms: int = 0
+
+
+@dataclass(eq=False)
+class ApiError(CockpitError):
+    """One call to the API gave nothing that can be used.
+
+    `error_type` and `description` are the API's own where its body has them, else ours. `errors` holds the
+    API's `errors[]` as pairs of property name and messages. `outcome` is what becomes of the scope. `transient`
+    says whether another attempt may help, `retry_after_seconds` how long the API asked to wait before it.
+    """
+
+    error_type: str
+    description: str
+    call: CallRecord = field(default_factory=CallRecord)
+    errors: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    transient: bool = False
+    retry_after_seconds: float | None = None
+
+    outcome: ClassVar[str] = "failed"
+    next_step: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        status = f"HTTP {self.call.http_status}, " if self.call.http_status else ""
+        details = "".join(f"; {name}: {', '.join(messages)}" for name, messages in self.errors)
+        ids = f" (correlation id {self.call.correlation_id})" if self.call.correlation_id else ""
+        advice = f". {self.next_step}" if self.next_step else ""
+        return f"{status}{self.error_type}: {self.description}{details}{ids}{advice}"
+
+
+class InvalidRequest(ApiError):
+    """400: the API does not accept the request; a provider instance that is not Microsoft's would fit here."""
+
+    outcome = "invalid"
+    next_step = "Check that the ids belong together and that the provider instance is a Microsoft one."
+
+
+class Forbidden(ApiError):
+    """403: the credentials may not read this scope; missing GDAP or a wrong reseller are usual reasons."""
+
+    outcome = "forbidden"
+    next_step = "Check the GDAP relationship of the customer, its reseller, and the role of the API access."
+
+
+class NotFound(ApiError):
+    """404: the scope does not exist for these credentials."""
+
+    outcome = "not_found"
+    next_step = "Check the customer id and the provider instance id, or take the scope off the list."
+
+
+class Throttled(ApiError):
+    """429 to the last attempt, or the API asked to wait longer than `patience_seconds`."""
+
+    outcome = "deferred"
+    next_step = "Run again later, or set max_requests_per_second lower."
+
+
+class ServerFailed(ApiError):
+    """5xx to the last attempt, or a status that the contract does not know."""
+
+    next_step = "Run again later; if it stays, send the correlation id to CloudCockpit support."
+
+
+class TransportFailed(ApiError):
+    """No complete answer arrived: connection refused or reset, timeout, truncated body."""
+
+    next_step = "Check the network and base_url, and run again."
+
+
+class UnusableAnswer(ApiError):
+    """An answer outside the contract, such as a sign-in page, another shape, or rows that do not fit."""
+
+    next_step = "Check base_url; if it is right, send the correlation id to CloudCockpit support."

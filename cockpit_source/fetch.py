@@ -1,0 +1,140 @@
+"""Reads scopes concurrently, a bounded number in flight, and yields exactly one result for each."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from datetime import UTC, datetime
+from queue import Queue
+
+from cockpit_source.client import CockpitClient
+from cockpit_source.errors import ApiError, RunStopped, SignInError
+from cockpit_source.outcomes import ScopeResult, judge_answer, judge_error, skip
+from cockpit_source.pacing import Pacer
+from cockpit_source.scopes import ListedScope
+
+MAX_FAILURES_IN_A_ROW = 50
+
+_FAILURES = frozenset({"failed", "deferred"})
+# results that wait for the consumer; more would only be memory
+_QUEUED_RESULTS = 256
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Fetcher:
+    """Reads the scopes of one run.
+
+    The run ends early when the sign-in fails, after 50 failures in a row, at the deadline, or on `stop()`; scopes
+    that are left then come out as skipped. `sign_in_error` and `stop_reason` say why, when it did.
+    """
+
+    def __init__(
+        self,
+        client: CockpitClient,
+        pacer: Pacer,
+        *,
+        max_concurrency: int,
+        deadline_seconds: float | None = None,
+        now: Clock = utc_now,
+    ) -> None:
+        self.sign_in_error: SignInError | None = None
+        self.stop_reason: str | None = None
+        self._client = client
+        self._pacer = pacer
+        self._max_concurrency = max_concurrency
+        self._deadline = None if deadline_seconds is None else time.monotonic() + deadline_seconds
+        self._now = now
+        self._lock = threading.Lock()
+        self._failures_in_a_row = 0
+        self._crash: BaseException | None = None
+
+    def stop(self, reason: str) -> None:
+        """Start no further call; the first reason counts."""
+        with self._lock:
+            self.stop_reason = self.stop_reason or reason
+        self._pacer.stop.set()
+
+    def fetch(self, scopes: Iterable[ListedScope]) -> Generator[ScopeResult, None, None]:
+        """One result per scope, in the order in which they finish."""
+        results: Queue[ScopeResult | None] = Queue(_QUEUED_RESULTS)
+        source = iter(scopes)
+        source_lock = threading.Lock()
+
+        def work() -> None:
+            try:
+                while True:
+                    with source_lock:
+                        listed = next(source, None)
+                    if listed is None:
+                        break
+                    results.put(self._fetch_one(listed))
+            except BaseException as error:  # noqa: BLE001 - raised again where the results are read
+                self._crash = self._crash or error
+                self.stop(f"an unexpected error: {error}")
+            finally:
+                results.put(None)
+
+        workers = [
+            threading.Thread(target=work, name=f"fetch-{number}", daemon=True)
+            for number in range(self._max_concurrency)
+        ]
+        for worker in workers:
+            worker.start()
+        running = len(workers)
+        try:
+            while running:
+                result = results.get()
+                if result is None:
+                    running -= 1
+                else:
+                    yield result
+        finally:
+            if running:
+                self.stop("the reader of the results stopped")
+                while running:
+                    running -= results.get() is None
+            for worker in workers:
+                worker.join()
+        if self._crash is not None:
+            raise self._crash
+
+    def _fetch_one(self, listed: ListedScope) -> ScopeResult:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self.stop("run_deadline_minutes was reached")
+        if self._pacer.stop.is_set():
+            return self._skip(listed)
+        try:
+            answer = self._client.list_licenses(listed.scope)
+            result = judge_answer(listed, answer, self._now())
+        except ApiError as error:
+            if self._pacer.stop.is_set() and error.transient:
+                # its retries were cut short, so nothing was found out about the scope
+                return self._skip(listed)
+            result = judge_error(listed, error, self._now())
+        except SignInError as error:
+            self.sign_in_error = self.sign_in_error or error
+            self.stop("the sign-in failed")
+            return self._skip(listed)
+        except RunStopped:
+            return self._skip(listed)
+        self._watch_for_outage(result)
+        return result
+
+    def _skip(self, listed: ListedScope) -> ScopeResult:
+        return skip(listed, self.stop_reason or "the run was stopped", self._now())
+
+    def _watch_for_outage(self, result: ScopeResult) -> None:
+        with self._lock:
+            self._failures_in_a_row = self._failures_in_a_row + 1 if result.outcome in _FAILURES else 0
+            is_outage = self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW
+        if is_outage:
+            self.stop(
+                f"{MAX_FAILURES_IN_A_ROW} scopes in a row failed, the last with {result.error_type}: "
+                f"{result.error_description}"
+            )

@@ -1,0 +1,198 @@
+"""`run_load`: one run of the inventory load, from the scope list to committed tables.
+
+Results are spooled to disk while they come in; the main thread builds load packages from the spool, so that the
+next package is fetched while one loads. A run that was killed is carried on, or closed, by the next.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import SimpleQueue
+
+import dlt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cockpit_source.client import CockpitClient
+from cockpit_source.configuration import resolve_settings
+from cockpit_source.fetch import Fetcher, utc_now
+from cockpit_source.load_result import LoadResult, UnreadScope
+from cockpit_source.outcomes import ScopeResult
+from cockpit_source.pacing import Pacer
+from cockpit_source.packages import (
+    BatchQueue,
+    PackageLoader,
+    SpooledBatch,
+    abort_unfinished_package,
+    collect_packages,
+)
+from cockpit_source.pipeline import work_folder
+from cockpit_source.recovery import Run, RunOpener
+from cockpit_source.run_record import RunRecord
+from cockpit_source.scopes import GOOD_OUTCOMES
+from cockpit_source.settings import Settings
+from cockpit_source.source import batch_results
+from cockpit_source.spool import to_batch
+from cockpit_source.warehouse import Warehouse
+
+MAX_UNREAD_SHOWN = 50
+
+_DLT_OPTIONS = {
+    # completed jobs would pile up in the working directory
+    "load.delete_completed_jobs": True,
+    "normalize.workers": 1,
+}
+
+
+class LoadProgress:
+    """What can be watched while a load runs: pass one to `run_load` and read it from another thread."""
+
+    def __init__(self) -> None:
+        self.record: RunRecord | None = None
+        self.packages = 0
+        self.notes: list[str] = []
+
+
+def run_load(
+    pipeline: dlt.Pipeline,
+    settings: Settings | None = None,
+    *,
+    full_list: bool = True,
+    as_of: datetime | None = None,
+    fresh: bool = False,
+    progress: LoadProgress | None = None,
+) -> LoadResult:
+    """Read every scope of the list and bring the tables of `pipeline` up to date.
+
+    `pipeline` comes from `create_pipeline`; `settings` default to dlt's configuration. `full_list=False` says that
+    the list is only a part, so that nothing is delisted. `as_of` (UTC) dates the whole run, for simulated days.
+    `fresh` starts a new run where the last was interrupted. The result tells what became of the scopes, also when
+    none could be read; its `exit_code` is that of `cockpit load`.
+
+    Raises:
+        ConfigurationError: settings, scope list or `as_of` do not work; nothing was read.
+        WarehouseError: the destination cannot be used. What was read is in the spool; the next run loads it.
+    """
+    began = time.monotonic()
+    settings = settings or resolve_settings()
+    progress = progress or LoadProgress()
+    as_of = as_of.astimezone(UTC) if as_of is not None else None
+    warehouse = Warehouse(pipeline)
+    with dlt.config.values(_DLT_OPTIONS):
+        warehouse.check()
+        if abort_unfinished_package(pipeline):
+            progress.notes.append("Aborted a load package that was left unfinished; its rows are loaded anew.")
+        opener = RunOpener(
+            pipeline,
+            warehouse,
+            settings,
+            work_folder(pipeline),
+            full_list=full_list,
+            as_of=as_of,
+            now=lambda: as_of or utc_now(),
+            note=progress.notes.append,
+        )
+        run = opener.open(fresh=fresh)
+        record = progress.record = run.open_record(settings)
+        pacer = Pacer(settings.max_requests_per_second)
+        with CockpitClient(settings, pacer=pacer) as client:
+            record.calls = client.calls
+            fetcher = _create_fetcher(client, pacer, settings, as_of)
+            loader = PackageLoader(pipeline, run.facts, run.spool, record)
+            _read_and_load(run, record, fetcher, loader, progress, as_of)
+    result = LoadResult(
+        run_id=record.run_id,
+        status=record.status(),
+        scopes_total=record.total,
+        scopes_listed=record.listed,
+        outcomes=dict(record.outcomes),
+        license_rows=record.license_rows,
+        delisted=pq.read_metadata(run.scope_list.unlisted_path).num_rows if full_list else 0,
+        requests=record.requests,
+        throttled=record.calls.throttled,
+        packages=loader.loaded,
+        seconds=round(time.monotonic() - began, 3),
+        carried_on=run.carried_on,
+        location=warehouse.location,
+        dataset=pipeline.dataset_name,
+        unread_scopes=tuple(_read_unread(run)),
+        stop_reason=fetcher.stop_reason,
+        sign_in_error=fetcher.sign_in_error,
+    )
+    run.spool.remove()
+    return result
+
+
+def _create_fetcher(client: CockpitClient, pacer: Pacer, settings: Settings, as_of: datetime | None) -> Fetcher:
+    minutes = settings.run_deadline_minutes
+    return Fetcher(
+        client,
+        pacer,
+        max_concurrency=settings.max_concurrency,
+        deadline_seconds=None if minutes is None else minutes * 60,
+        now=lambda: as_of or utc_now(),
+    )
+
+
+def _read_and_load(
+    run: Run,
+    record: RunRecord,
+    fetcher: Fetcher,
+    loader: PackageLoader,
+    progress: LoadProgress,
+    as_of: datetime | None,
+) -> None:
+    """Spool results in a thread of their own and load packages in this one until both are done."""
+    queue: BatchQueue = SimpleQueue()
+    already = run.spool.batches()
+    for path in run.spool.pending_batches():
+        queue.put(SpooledBatch(path, pq.read_metadata(path).num_rows))
+    reader = threading.Thread(target=_spool_results, args=(run, record, fetcher, already, queue), name="spool")
+    reader.start()
+    try:
+        for batches, is_last in collect_packages(queue):
+            if is_last:
+                unlisted = run.scope_list.unlisted_path if run.info.full_list else None
+                loader.load_last(batches, as_of or utc_now(), unlisted)
+            else:
+                loader.load(batches)
+            progress.packages = loader.loaded
+    except BaseException:
+        fetcher.stop("the load ended")
+        raise
+    finally:
+        reader.join()
+
+
+def _spool_results(run: Run, record: RunRecord, fetcher: Fetcher, already: list[Path], queue: BatchQueue) -> None:
+    def counted(results: Iterator[ScopeResult]) -> Iterator[ScopeResult]:
+        for result in results:
+            record.count([result])
+            yield result
+
+    try:
+        with closing(fetcher.fetch(run.scope_list.iter_scopes(already))) as results:
+            for batch in batch_results(counted(results)):
+                queue.put(SpooledBatch(run.spool.write_batch(to_batch(batch)), len(batch)))
+        queue.put(None)
+    except BaseException as error:  # noqa: BLE001 - raised again where the packages are loaded
+        queue.put(error)
+
+
+def _read_unread(run: Run) -> Iterator[UnreadScope]:
+    """The first scopes of the run that were not read, from its spool."""
+    shown = 0
+    for path in run.spool.batches():
+        table = pq.read_table(path, columns=list(UnreadScope.__dataclass_fields__))
+        unread = table.filter(pc.invert(pc.is_in(table["outcome"], pa.array(GOOD_OUTCOMES))))
+        for row in unread.slice(0, MAX_UNREAD_SHOWN - shown).to_pylist():
+            shown += 1
+            yield UnreadScope(**row)
+        if shown >= MAX_UNREAD_SHOWN:
+            return

@@ -1,0 +1,77 @@
+"""What a load came to, for people, programs and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cockpit_source.errors import (
+    EXIT_ALL_READ,
+    EXIT_FAILED,
+    EXIT_SOME_NOT_READ,
+    SignInError,
+)
+from cockpit_source.scopes import GOOD_OUTCOMES
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadScope:
+    """A scope that was not read, and why."""
+
+    customer_id: str
+    provider_instance_id: str
+    reseller_id: str | None
+    outcome: str
+    http_status: int | None
+    error_type: str | None
+    error_description: str | None
+    correlation_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """The result of one run. `unread_scopes` holds the first of them; `outcomes` counts all scopes by outcome.
+
+    `carried_on`: the run began in an earlier process that was interrupted. `stop_reason`: why it ended early, None
+    when every scope was tried. `seconds` is wall time of this process.
+    """
+
+    run_id: str
+    status: str
+    scopes_total: int
+    scopes_listed: int
+    outcomes: Mapping[str, int]
+    license_rows: int
+    delisted: int
+    requests: int
+    throttled: int
+    packages: int
+    seconds: float
+    carried_on: bool
+    location: str
+    dataset: str
+    unread_scopes: tuple[UnreadScope, ...] = ()
+    stop_reason: str | None = None
+    sign_in_error: SignInError | None = None
+
+    @property
+    def good(self) -> int:
+        """Scopes that were read."""
+        return sum(self.outcomes.get(outcome, 0) for outcome in GOOD_OUTCOMES)
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of `cockpit load`, the first that applies."""
+        if self.sign_in_error is not None:
+            return self.sign_in_error.exit_code
+        if not self.good:
+            return EXIT_FAILED
+        return EXIT_ALL_READ if self.good == self.scopes_total else EXIT_SOME_NOT_READ
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain values, for JSON."""
+        record = asdict(self)
+        record["sign_in_error"] = None if self.sign_in_error is None else str(self.sign_in_error)
+        record["exit_code"] = self.exit_code
+        return record

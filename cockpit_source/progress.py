@@ -1,0 +1,107 @@
+"""What a running load shows on stderr: a live bar on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cockpit_source.load import LoadProgress
+from cockpit_source.run_record import RunRecord
+
+_POLL_SECONDS = 0.25
+_PLAIN_LINE_SECONDS = 5.0
+_RATE_WINDOW_SECONDS = 5.0
+
+
+class CallRate:
+    """Calls per second over the last few seconds."""
+
+    def __init__(self, window_seconds: float = _RATE_WINDOW_SECONDS) -> None:
+        self._window_seconds = window_seconds
+        self._samples: list[tuple[float, int]] = []
+
+    def update(self, moment: float, calls: int) -> float:
+        """Note the number of calls so far at `moment` (seconds) and return the rate."""
+        self._samples.append((moment, calls))
+        while len(self._samples) > 2 and moment - self._samples[0][0] > self._window_seconds:
+            self._samples.pop(0)
+        (first_moment, first_calls), elapsed = self._samples[0], moment - self._samples[0][0]
+        return (calls - first_calls) / elapsed if elapsed > 0 and first_moment < moment else 0.0
+
+
+class ProgressDisplay:
+    """Shows a `LoadProgress` while the context lasts."""
+
+    def __init__(self, progress: LoadProgress, console: Console) -> None:
+        self._progress = progress
+        self._console = console
+        self._rate = CallRate()
+        self._ended = threading.Event()
+        self._notes_shown = 0
+        show = self._show_live if console.is_terminal else self._show_lines
+        self._thread = threading.Thread(target=show, name="progress", daemon=True)
+
+    def __enter__(self) -> ProgressDisplay:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._show_notes()
+
+    def _show_live(self) -> None:
+        with Progress(
+            TextColumn("[bold]scopes[/bold]"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[details]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        ) as bar:
+            task = bar.add_task("load", total=None, details="preparing")
+            while not self._ended.wait(_POLL_SECONDS):
+                self._show_notes()
+                if record := self._progress.record:
+                    bar.update(task, total=record.total, completed=record.done, details=self._describe(record))
+
+    def _show_lines(self) -> None:
+        while not self._ended.wait(_PLAIN_LINE_SECONDS):
+            self._show_notes()
+            if record := self._progress.record:
+                left = _describe_seconds_left(record)
+                self._print(f"{record.done} of {record.total} scopes, {self._describe(record)}{left}")
+
+    def _show_notes(self) -> None:
+        notes = self._progress.notes
+        while self._notes_shown < len(notes):
+            self._print(notes[self._notes_shown])
+            self._notes_shown += 1
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _describe(self, record: RunRecord) -> str:
+        rate = self._rate.update(time.monotonic(), record.calls.requests)
+        failures = record.done - record.good
+        return (
+            f"{record.license_rows} rows, {rate:.0f} calls/s, {record.calls.in_flight} in flight, "
+            f"{failures} not read, {self._progress.packages} packages loaded"
+        )
+
+
+def _describe_seconds_left(record: RunRecord) -> str:
+    elapsed = time.monotonic() - record.opened_at_monotonic
+    done = record.done - record.done_at_opening
+    if not done or elapsed <= 0:
+        return ""
+    return f", about {(record.total - record.done) * elapsed / done:.0f} s left"

@@ -1,0 +1,182 @@
+"""The run that a load begins: a new one, or the interrupted one before it, carried on or closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dlt
+
+from cockpit_source.configuration import project_folder
+from cockpit_source.errors import ConfigurationError
+from cockpit_source.fetch import Clock, utc_now
+from cockpit_source.outcomes import skip
+from cockpit_source.packages import PackageLoader
+from cockpit_source.run_record import RunRecord, new_run_id
+from cockpit_source.scope_list import ScopeList, write_scope_list
+from cockpit_source.scope_sources import iter_scopes
+from cockpit_source.settings import Settings
+from cockpit_source.source import RunFacts, batch_results
+from cockpit_source.spool import RunInfo, Spool, to_batch
+from cockpit_source.warehouse import Warehouse
+
+CARRY_ON_WITHIN = timedelta(hours=12)
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run about to read scopes: new, or carried on from its spool."""
+
+    spool: Spool
+    info: RunInfo
+    scope_list: ScopeList
+    carried_on: bool = False
+
+    @property
+    def facts(self) -> RunFacts:
+        info = self.info
+        return RunFacts(info.run_id, info.tenant_key, full_list=info.full_list, boundary_timestamp=info.as_of)
+
+    def open_record(self, settings: Settings) -> RunRecord:
+        """The record of the run, with what its spool already holds."""
+        record = RunRecord(self.info.run_id, settings, self.info.started_at)
+        record.start(self.scope_list, full_list=self.info.full_list)
+        record.count_spooled(self.spool.batches())
+        return record
+
+
+class RunOpener:
+    """Opens the run of a load in `folder`, the spool of the pipeline, after dealing with an interrupted one."""
+
+    def __init__(
+        self,
+        pipeline: dlt.Pipeline,
+        warehouse: Warehouse,
+        settings: Settings,
+        folder: Path,
+        *,
+        full_list: bool,
+        as_of: datetime | None,
+        now: Clock,
+        note: Note,
+    ) -> None:
+        self._pipeline = pipeline
+        self._warehouse = warehouse
+        self._settings = settings
+        self._folder = folder
+        self._full_list = full_list
+        self._as_of = as_of
+        self._now = now
+        self._note = note
+
+    def open(self, *, fresh: bool) -> Run:
+        """The run to read: the interrupted one where it is young and of the same list, else a new one.
+
+        Raises:
+            ConfigurationError: the scope list or `as_of` does not work.
+        """
+        interrupted = self._find_interrupted()
+        if interrupted is not None and (fresh or not self._is_young(interrupted)):
+            self._close(interrupted)
+            interrupted = None
+        run = self._create()
+        if interrupted is None:
+            self._check_as_of(run)
+            return run
+        if self._is_same(interrupted, run):
+            run.spool.remove()
+            spooled = interrupted.open_record(self._settings).done
+            self._note(
+                f"Carrying on run {interrupted.info.run_id}, which was interrupted: {spooled} of "
+                f"{interrupted.info.total} scopes are read already (--fresh starts over)."
+            )
+            return interrupted
+        run.spool.remove()
+        self._close(interrupted)
+        # what was just loaded belongs to the state that the new run begins with
+        run = self._create()
+        self._check_as_of(run)
+        return run
+
+    def _find_interrupted(self) -> Run | None:
+        """The latest run that was not finished; older rests and those that never began are removed."""
+        found: list[Run] = []
+        for folder in sorted(self._folder.glob("*")):
+            spool = Spool(folder)
+            info = spool.read_info()
+            if info is None or info.tenant_key != self._settings.tenant_key:
+                spool.remove()
+            else:
+                scope_list = ScopeList(folder, info.total, info.listed, info.scopes_hash)
+                found.append(Run(spool, info, scope_list, carried_on=True))
+        for older in found[:-1]:
+            self._close(older)
+        return found[-1] if found else None
+
+    def _is_young(self, run: Run) -> bool:
+        return run.info.as_of is not None or utc_now() - run.info.started_at < CARRY_ON_WITHIN
+
+    def _is_same(self, interrupted: Run, new: Run) -> bool:
+        old, wanted = interrupted.info, new.info
+        return (old.scopes_hash, old.full_list, old.as_of) == (wanted.scopes_hash, wanted.full_list, wanted.as_of)
+
+    def _create(self) -> Run:
+        started_at = self._now()
+        run_id = new_run_id(utc_now())
+        spool = Spool.create(self._folder / run_id)
+        settings = self._settings
+        try:
+            scope_list = write_scope_list(
+                spool.folder,
+                settings.tenant_key,
+                iter_scopes(settings.scopes, project_folder(), self._warehouse.query_rows),
+                self._warehouse.prior_scopes(settings.tenant_key),
+            )
+        except BaseException:
+            spool.remove()
+            raise
+        info = RunInfo(
+            run_id,
+            settings.tenant_key,
+            started_at,
+            self._full_list,
+            self._as_of,
+            scope_list.total,
+            scope_list.listed,
+            scope_list.scopes_hash,
+        )
+        spool.write_info(info)
+        return Run(spool, info, scope_list)
+
+    def _check_as_of(self, run: Run) -> None:
+        latest = self._warehouse.latest_validity(self._settings.tenant_key) if self._as_of else None
+        if latest is not None and self._as_of is not None and self._as_of <= latest:
+            run.spool.remove()
+            raise ConfigurationError(
+                f"--as-of {self._as_of.isoformat()} is not later than {latest.astimezone(UTC).isoformat()}, the "
+                "latest time in license_history; history can only be appended to."
+            )
+
+    def _close(self, run: Run) -> None:
+        """Load what the spool of an interrupted run still holds, the rest as skipped, and end the run."""
+        info = run.info
+        if self._warehouse.has_run_since(info.tenant_key, info.run_id, info.started_at):
+            self._note(f"Dropped the spool of run {info.run_id}: a later run has loaded newer answers.")
+        else:
+            already = run.spool.batches()
+            left = (
+                skip(listed, "the run was interrupted", info.as_of or info.started_at)
+                for listed in run.scope_list.iter_scopes(already)
+            )
+            for batch in batch_results(left):
+                run.spool.write_batch(to_batch(batch))
+            record = run.open_record(self._settings)
+            loader = PackageLoader(self._pipeline, run.facts, run.spool, record)
+            unlisted = run.scope_list.unlisted_path if info.full_list else None
+            loader.load_last(run.spool.pending_batches(), self._now(), unlisted, interrupted=True)
+            self._note(f"Closed run {info.run_id}, which was interrupted: what it had read is loaded.")
+        run.spool.remove()

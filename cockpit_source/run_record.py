@@ -1,0 +1,107 @@
+"""The record of one run: what is counted while it goes on, and its row in `runs`."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from cockpit_source.client import CallCounter
+from cockpit_source.outcomes import ScopeResult
+from cockpit_source.scope_list import ScopeList
+from cockpit_source.scopes import GOOD_OUTCOMES, OUTCOMES
+from cockpit_source.settings import Settings
+from cockpit_source.version import __version__
+
+
+def new_run_id(started_at: datetime) -> str:
+    """A run id: the start in UTC and a random part, so that ids sort by time."""
+    return f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+class RunRecord:
+    """Counts of one run. `calls` are those of this process; a run carried on adds what its spool tells."""
+
+    def __init__(self, run_id: str, settings: Settings, started_at: datetime) -> None:
+        self.run_id = run_id
+        self.started_at = started_at
+        self.total = 0
+        self.listed = 0
+        self.full_list = True
+        self.license_rows = 0
+        self.outcomes: Counter[str] = Counter()
+        self.calls = CallCounter()
+        self.opened_at_monotonic = time.monotonic()
+        self.done_at_opening = 0
+        self._earlier_requests = 0
+        self._scopes_hash = ""
+        self._tenant_key = settings.tenant_key
+        self._base_url = settings.base_url
+
+    @property
+    def done(self) -> int:
+        """Scopes that have an outcome."""
+        return self.outcomes.total()
+
+    @property
+    def good(self) -> int:
+        """Scopes that were read."""
+        return sum(self.outcomes[outcome] for outcome in GOOD_OUTCOMES)
+
+    @property
+    def requests(self) -> int:
+        return self.calls.requests + self._earlier_requests
+
+    def start(self, scope_list: ScopeList, *, full_list: bool) -> None:
+        """Take over the size and hash of the list."""
+        self.total = scope_list.total
+        self.listed = scope_list.listed
+        self._scopes_hash = scope_list.scopes_hash
+        self.full_list = full_list
+
+    def count(self, results: Iterable[ScopeResult]) -> None:
+        """Count results as they come in."""
+        for result in results:
+            self.outcomes[result.outcome] += 1
+            self.license_rows += len(result.rows)
+
+    def count_spooled(self, batches: Sequence[Path]) -> None:
+        """Count the results of an interrupted run from its spool."""
+        for path in batches:
+            table = pq.read_table(path, columns=["outcome", "license_count", "attempts"])
+            self.outcomes.update(table["outcome"].to_pylist())
+            self.license_rows += sum(filter(None, table["license_count"].to_pylist()))
+            self._earlier_requests += sum(table["attempts"].to_pylist())
+        self.done_at_opening = self.done
+
+    def status(self, *, interrupted: bool = False) -> str:
+        """The final status: complete, partial, interrupted or failed."""
+        if interrupted:
+            return "interrupted"
+        if not self.good:
+            return "failed"
+        return "complete" if self.good == self.total else "partial"
+
+    def to_row(self, finished_at: datetime | None, *, interrupted: bool = False) -> Mapping[str, Any]:
+        """The row in `runs`; while the run goes on `finished_at` is None."""
+        return {
+            "run_id": self.run_id,
+            "started_at": self.started_at,
+            "finished_at": finished_at,
+            "status": "running" if finished_at is None else self.status(interrupted=interrupted),
+            "base_url": self._base_url,
+            "scopes_hash": self._scopes_hash,
+            "listing_complete": self.full_list,
+            "scopes_total": self.total,
+            **{f"scopes_{outcome}": self.outcomes[outcome] for outcome in OUTCOMES},
+            "license_rows": self.license_rows,
+            "requests": self.requests,
+            "throttled": self.calls.throttled,
+            "version": __version__,
+        }

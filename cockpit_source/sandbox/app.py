@@ -1,0 +1,91 @@
+"""The sandbox as a web application."""
+
+import time
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cockpit_source.sandbox.answers import Refused, html_answer, problem
+from cockpit_source.sandbox.breakage import ELSEWHERE_PATH
+from cockpit_source.sandbox.calls import api_call
+from cockpit_source.sandbox.control import read_state, set_day, set_faults
+from cockpit_source.sandbox.credentials import TOKEN_PATH
+from cockpit_source.sandbox.licenses import list_licenses
+from cockpit_source.sandbox.sign_in import give_token
+from cockpit_source.sandbox.state import LoggedRequest, Sandbox
+
+CONTROL_PREFIX = "/_sandbox/"
+
+
+def create_app(sandbox: Sandbox) -> Starlette:
+    """The application. Paths are written in lower case here, because they match in any case."""
+    handlers: dict[Any, Any] = {Refused: _answer_refused, HTTPException: _answer_http_error}
+    app = Starlette(
+        routes=[
+            Route("/v1/customers/{customer_id}/licenses", api_call(list_licenses), methods=["GET"]),
+            Route(TOKEN_PATH, give_token, methods=["POST"]),
+            Route(CONTROL_PREFIX + "state", read_state, methods=["GET"]),
+            Route(CONTROL_PREFIX + "day", set_day, methods=["POST"]),
+            Route(CONTROL_PREFIX + "faults", set_faults, methods=["POST"]),
+            Route(ELSEWHERE_PATH, _elsewhere),
+        ],
+        middleware=[Middleware(_RequestLog, sandbox=sandbox)],
+        exception_handlers=handlers,
+    )
+    app.router.redirect_slashes = False
+    app.state.sandbox = sandbox
+    return app
+
+
+class _RequestLog:
+    """Logs requests, except steering ones, and lets paths match in any case."""
+
+    def __init__(self, app: ASGIApp, sandbox: Sandbox) -> None:
+        self.app = app
+        self.sandbox = sandbox
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        scope["path"] = path.lower()
+        if scope["type"] != "http" or scope["path"].startswith(CONTROL_PREFIX):
+            await self.app(scope, receive, send)
+            return
+        logged = LoggedRequest(
+            method=scope["method"],
+            path=path,
+            query=scope["query_string"].decode("latin-1"),
+            correlation_id=Headers(scope=scope).get("x-correlation-id"),
+            received_at_seconds=time.monotonic(),
+        )
+        scope.setdefault("state", {})["logged"] = logged
+
+        async def note_status(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                logged.status = message["status"]
+            await send(message)
+
+        self.sandbox.request_came(logged)
+        try:
+            await self.app(scope, receive, note_status)
+        finally:
+            self.sandbox.request_finished(logged)
+
+
+async def _elsewhere(_request: Request) -> Response:
+    """Where the redirect fault points to."""
+    return html_answer("You followed a redirect")
+
+
+async def _answer_refused(_request: Request, error: Refused) -> Response:
+    return error.response
+
+
+async def _answer_http_error(request: Request, error: HTTPException) -> Response:
+    return problem(request, error.status_code, "There is nothing at this path, or not with this method.")

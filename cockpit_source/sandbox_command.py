@@ -1,0 +1,87 @@
+"""`cockpit sandbox`: serve a simulated tenant, and the project folder that points a load at it."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cockpit_source.errors import ConfigurationError
+from cockpit_source.report import create_console
+from cockpit_source.sandbox import CSP_CLIENT, FAULT_KINDS, TOKEN_SCOPE, Faults, Sandbox, SandboxTenant, serve
+
+DEFAULT_PORT = 8765
+
+
+def serve_sandbox(
+    *,
+    port: int,
+    seed: int,
+    customers: int,
+    day: int,
+    latency_ms: float,
+    faults: Sequence[str],
+    folder: Path | None,
+) -> None:
+    """Serve until interrupted; with `folder`, write a project for it first.
+
+    Raises:
+        ConfigurationError: a fault or the port does not work.
+    """
+    tenant = SandboxTenant(seed, customers)
+    sandbox = Sandbox(tenant, day=day, faults=_parse_faults(faults, latency_ms))
+    console = create_console()
+
+    def announce(base_url: str) -> None:
+        console.print(f"Simulated tenant {tenant.domain}, day {day}, at {base_url} (Ctrl+C stops it)")
+        if folder is not None:
+            write_project(folder, tenant, day, base_url)
+            console.print(f"Load it from another terminal: cockpit load --project {folder}")
+        sys.stdout.flush()
+
+    try:
+        serve(sandbox, port=port, on_ready=announce)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigurationError(f"Port {port} cannot be used: {reason}. Choose another with --port.") from None
+
+
+def write_project(
+    folder: Path, tenant: SandboxTenant, day: int, base_url: str, database: str = "cockpit.duckdb"
+) -> None:
+    """A project folder for the sandbox at `base_url`: configuration, its (public) secrets, the scopes of `day`."""
+    settings = folder / ".dlt"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings / "config.toml").write_text(
+        "# Points at the sandbox, a simulated tenant on this machine.\n"
+        "[runtime]\ndlthub_telemetry = false\n\n"
+        f'[sources.cockpit]\ntenant = "{tenant.domain}"\nbase_url = "{base_url}"\n'
+        f'token_url = "{base_url}/oauth2/v2.0/token"\ntoken_scope = "{TOKEN_SCOPE}"\n'
+        f'client_id = "{CSP_CLIENT.id}"\nscopes_file = "scopes.csv"\n\n'
+        f'[destination.duckdb]\ncredentials = "{database}"\n',
+        encoding="utf-8",
+    )
+    (settings / "secrets.toml").write_text(
+        f'[sources.cockpit]\nclient_secret = "{CSP_CLIENT.secret}"\n', encoding="utf-8"
+    )
+    with (folder / "scopes.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("customer_id", "provider_instance_id", "reseller_id"))
+        writer.writerows(tenant.scopes(day))
+
+
+def _parse_faults(texts: Sequence[str], latency_ms: float) -> Faults:
+    settings = {"latency_ms": latency_ms}
+    for text in texts:
+        kind, _, rate = text.partition("=")
+        try:
+            settings[kind.strip()] = float(rate)
+        except ValueError:
+            raise ConfigurationError(f"--fault {text} is not KIND=RATE. Kinds: {', '.join(FAULT_KINDS)}.") from None
+    try:
+        sandbox_faults = Faults()
+        sandbox_faults.configure(**settings)
+        return sandbox_faults
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"--fault: {error}. Kinds: {', '.join(FAULT_KINDS)}.") from None

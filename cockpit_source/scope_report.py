@@ -1,0 +1,45 @@
+"""`cockpit scopes`: the scope list as text or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import dlt
+from rich.console import Console
+
+from cockpit_source.configuration import project_folder
+from cockpit_source.report import create_table
+from cockpit_source.scope_list import write_scope_list
+from cockpit_source.scope_sources import iter_scopes
+from cockpit_source.scopes import NO_RESELLER
+from cockpit_source.settings import Settings
+from cockpit_source.warehouse import Warehouse
+
+_MAX_SHOWN = 50
+
+
+def print_scopes(settings: Settings, pipeline: dlt.Pipeline, console: Console, *, as_json: bool) -> None:
+    """Print the merged list; as JSON all of it, one object per line, as text the first 50.
+
+    Raises:
+        ScopeListError: lines that do not fit, or an empty list.
+    """
+    with tempfile.TemporaryDirectory(prefix="cockpit-") as folder:
+        scopes = iter_scopes(settings.scopes, project_folder(), Warehouse(pipeline).query_rows)
+        scope_list = write_scope_list(Path(folder), settings.tenant_key, scopes)
+        if as_json:
+            for listed in scope_list.iter_scopes():
+                sys.stdout.write(json.dumps({"scope_key": listed.scope_key, **listed.scope._asdict()}) + "\n")
+            return
+        table = create_table("customer_id", "provider_instance_id", "reseller_id")
+        for _, listed in zip(range(_MAX_SHOWN), scope_list.iter_scopes(), strict=False):
+            customer, instance, reseller = listed.scope
+            table.add_row(customer, instance, reseller or NO_RESELLER)
+        console.print(table)
+        if scope_list.total > _MAX_SHOWN:
+            console.print(f"... and {scope_list.total - _MAX_SHOWN} more; --json prints all of them")
+        merged = scope_list.listed - scope_list.total
+        console.print(f"{scope_list.total} scopes" + (f"; {merged} duplicate lines merged" if merged else ""))

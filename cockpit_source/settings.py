@@ -1,0 +1,223 @@
+"""The settings of the load: their names, defaults, valid values and where each may be set.
+
+`KEYS` is the one list of them. Values arrive as strings from the environment and typed from TOML files; both are
+checked here, all at once, and come out as one `Settings` record that is passed on as a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from cockpit_source import values
+from cockpit_source.errors import ConfigurationError
+
+SECTION = "sources.cockpit"
+
+DEFAULT_BASE_URL = "https://app-cloudcockpitapi-prod-01.azurewebsites.net"
+# https://developer.cloudcockpit.com/reseller/topic/topic-authentication-guide
+DEFAULT_TOKEN_URL = "https://login.microsoftonline.com/4e806121-ff28-4286-ab4e-3be0a08f9ce0/oauth2/v2.0/token"  # noqa: S105
+DEFAULT_TOKEN_SCOPE = "api://b92a36a4-feb8-4f47-a69c-29a180aa6d0a/.default"  # noqa: S105
+
+CONNECT_TIMEOUT_SECONDS = 10.0
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+
+ScopeOrigin = Literal["lists", "tables", "file", "query"]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One setting: how its value is read, what it is when missing, and the words for a message about it."""
+
+    read: Callable[[Any], Any]
+    valid: str
+    default: Any = None
+    secret: bool = False
+
+
+KEYS: dict[str, Key] = {
+    "base_url": Key(values.read_url, "an https address", DEFAULT_BASE_URL),
+    "tenant": Key(values.read_domain, "the domain of your CloudCockpit portal, such as portal.example.com"),
+    "tenant_key": Key(values.read_tenant_key, "a short name without '|' or blanks; by default the tenant"),
+    "client_id": Key(values.read_text, "the client id of the API access"),
+    "client_secret": Key(values.read_text, "the secret of the API access", secret=True),
+    "token_url": Key(values.read_url, "an https address", DEFAULT_TOKEN_URL),
+    "token_scope": Key(values.read_text, "text", DEFAULT_TOKEN_SCOPE),
+    "access_token": Key(values.read_header_text, "a token, instead of client_id and client_secret", secret=True),
+    "customers": Key(values.read_list, "a list of customer ids"),
+    "provider_instances": Key(values.read_list, "a list of provider instance ids"),
+    "resellers": Key(values.read_list, "a list of reseller ids, with '-' for no reseller"),
+    "scopes": Key(values.read_tables, "a list of tables with customer_id, provider_instance_id, reseller_id"),
+    "scopes_file": Key(values.read_text, "the path of a CSV, Parquet or JSON file"),
+    "scopes_query": Key(values.read_text, "one SELECT on the warehouse"),
+    "max_concurrency": Key(values.whole_number(1, 256), "a whole number from 1 to 256", 32),
+    "max_requests_per_second": Key(values.number(0.01, 10_000), "a number from 0.01 to 10000, or left out"),
+    "max_attempts": Key(values.whole_number(1, 20), "a whole number from 1 to 20", 5),
+    "timeout_seconds": Key(values.number(0.1, 3600), "a number from 0.1 to 3600", 60.0),
+    "patience_seconds": Key(values.number(0, 86_400), "a number from 0 to 86400", 300.0),
+    "run_deadline_minutes": Key(values.number(0.01, 10_080), "a number from 0.01 to 10080, or left out"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Either `client_id` and `client_secret`, or a ready `access_token`; the repr shows none of them."""
+
+    client_id: str | None = field(default=None, repr=False)
+    client_secret: str | None = field(default=None, repr=False)
+    access_token: str | None = field(default=None, repr=False)
+    token_url: str = DEFAULT_TOKEN_URL
+    token_scope: str = DEFAULT_TOKEN_SCOPE
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeSettings:
+    """Where the scope list comes from, and exactly one of the ways filled in. Rows are as configured, unchecked."""
+
+    origin: ScopeOrigin
+    rows: tuple[Mapping[str, Any], ...] = ()
+    file: str | None = None
+    query: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of a load, checked. Times are seconds unless the name says minutes."""
+
+    tenant: str
+    tenant_key: str
+    credentials: Credentials
+    scopes: ScopeSettings
+    base_url: str = DEFAULT_BASE_URL
+    max_concurrency: int = 32
+    max_requests_per_second: float | None = None
+    max_attempts: int = 5
+    timeout_seconds: float = 60.0
+    patience_seconds: float = 300.0
+    run_deadline_minutes: float | None = None
+
+
+def build_settings(raw: Mapping[str, Any], *, unknown: Sequence[str] = ()) -> Settings:
+    """`Settings` from raw values by key; None counts as missing.
+
+    Raises:
+        ConfigurationError: one message that names every wrong, missing, contradictory or unknown key.
+    """
+    problems = [values.describe_unknown_key(name, KEYS) for name in unknown]
+    read: dict[str, Any] = {}
+    for name, key in KEYS.items():
+        value = raw.get(name)
+        try:
+            read[name] = key.default if values.is_missing(value) else key.read(value)
+        except ValueError as error:
+            shown = "" if key.secret else f" (got {values.abbreviate(value)})"
+            problems.append(f"{name} {error}{shown}. Valid: {key.valid}.")
+            read[name] = None
+    if read["tenant"] is None and values.is_missing(raw.get("tenant")):
+        problems.append(f"tenant is missing. Valid: {KEYS['tenant'].valid}.")
+    problems += _find_credential_problems(raw)
+    problems += _find_scope_problems(raw)
+    if problems:
+        raise ConfigurationError(_compose_message(problems))
+    return _assemble(read)
+
+
+def where_to_set(name: str) -> str:
+    """A sentence that says where key `name` may be set."""
+    file = ".dlt/secrets.toml" if KEYS[name].secret else ".dlt/config.toml"
+    return f"Set it in {file} under [{SECTION}], or in the environment as {environment_name(name)}."
+
+
+def environment_name(name: str) -> str:
+    """The environment variable of key `name`."""
+    return f"SOURCES__COCKPIT__{name.upper()}"
+
+
+def _compose_message(problems: Sequence[str]) -> str:
+    lines = "\n".join(f"  - {problem}" for problem in problems)
+    return (
+        f"The configuration does not work:\n{lines}\n"
+        f"Set keys in .dlt/config.toml (secrets in .dlt/secrets.toml) under [{SECTION}], or in the environment, "
+        f"for example as {environment_name('tenant')}. `cockpit check` shows which files were read."
+    )
+
+
+def _find_credential_problems(raw: Mapping[str, Any]) -> list[str]:
+    given = {name for name in ("client_id", "client_secret", "access_token") if not values.is_missing(raw.get(name))}
+    if given in ({"access_token"}, {"client_id", "client_secret"}):
+        return []
+    if not given:
+        return ["client_id and client_secret are missing (or, instead of both, access_token)."]
+    if "access_token" in given:
+        others = " and ".join(sorted(given - {"access_token"}))
+        return [f"access_token is given together with {others}: keep one way to sign in and remove the other."]
+    return [f"{'client_secret' if 'client_id' in given else 'client_id'} is missing: the two go together."]
+
+
+def _find_scope_problems(raw: Mapping[str, Any]) -> list[str]:
+    given = {name for name in raw if name in KEYS and not values.is_missing(raw[name])}
+    ways: list[str] = [name for name in ("scopes", "scopes_file", "scopes_query") if name in given]
+    lists = [name for name in ("customers", "provider_instances", "resellers") if name in given]
+    if lists:
+        ways.insert(0, " with ".join(lists))
+    if len(ways) > 1:
+        return [f"the scopes are given in several ways ({'; '.join(ways)}): keep one and remove the others."]
+    if not ways:
+        return [
+            "no scopes are configured: set customers and provider_instances, or scopes, or scopes_file, "
+            "or scopes_query."
+        ]
+    return [
+        f"{name} is missing: it goes together with {other}."
+        for name, other in (("customers", "provider_instances"), ("provider_instances", "customers"))
+        if lists and name not in given
+    ]
+
+
+def _assemble(read: Mapping[str, Any]) -> Settings:
+    return Settings(
+        tenant=read["tenant"],
+        tenant_key=read["tenant_key"] or read["tenant"].lower(),
+        base_url=read["base_url"],
+        credentials=Credentials(
+            **{
+                name: read[name]
+                for name in ("client_id", "client_secret", "access_token", "token_url", "token_scope")
+            }
+        ),
+        scopes=_assemble_scopes(read),
+        **{
+            name: read[name]
+            for name in (
+                "max_concurrency",
+                "max_requests_per_second",
+                "max_attempts",
+                "timeout_seconds",
+                "patience_seconds",
+                "run_deadline_minutes",
+            )
+        },
+    )
+
+
+def _assemble_scopes(read: Mapping[str, Any]) -> ScopeSettings:
+    if read["scopes_file"]:
+        return ScopeSettings("file", file=read["scopes_file"])
+    if read["scopes_query"]:
+        return ScopeSettings("query", query=read["scopes_query"])
+    if read["scopes"]:
+        return ScopeSettings("tables", rows=tuple(read["scopes"]))
+    product = tuple(
+        {"customer_id": customer, "provider_instance_id": instance, "reseller_id": reseller}
+        for customer in read["customers"]
+        for instance in read["provider_instances"]
+        for reseller in read["resellers"] or (None,)
+    )
+    return ScopeSettings("lists", rows=product)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the host of `url` is this machine, the one case in which plain http is allowed."""
+    return values.is_loopback_host(urlsplit(url).hostname or "")

@@ -1,0 +1,173 @@
+"""The dlt source `cockpit`: the tables of one load package, and the bare source for any dlt script."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pyarrow as pa
+from dlt.common.configuration.exceptions import ConfigurationException
+from dlt.extract import DltResource, DltSource
+from dlt.pipeline.exceptions import PipelineNotActive
+
+from cockpit_source.client import CockpitClient
+from cockpit_source.configuration import project_folder, resolve_settings
+from cockpit_source.errors import CockpitError, ConfigurationError
+from cockpit_source.expand import Expansion
+from cockpit_source.fetch import Fetcher, utc_now
+from cockpit_source.outcomes import ScopeResult
+from cockpit_source.pacing import Pacer
+from cockpit_source.run_record import RunRecord, new_run_id
+from cockpit_source.scope_list import write_scope_list
+from cockpit_source.scope_sources import iter_scopes
+from cockpit_source.settings import Settings
+from cockpit_source.spool import BATCH_ROWS, BATCH_SCOPES, to_batch
+from cockpit_source.tables import TABLES, Table
+from cockpit_source.warehouse import Warehouse
+
+SOURCE_NAME = "cockpit"
+_BARE_BATCH_SCOPES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class PackagePart:
+    """A part of a load package: results of scopes, scopes that were delisted, or the row of the run."""
+
+    results: pa.Table | None = None
+    delisted: pa.Table | None = None
+    delisted_at: datetime | None = None
+    run: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What all packages of a run share; see `Expansion`. `boundary_timestamp` dates new versions in the history."""
+
+    run_id: str
+    tenant_key: str
+    full_list: bool = True
+    allow_drops: bool = True
+    boundary_timestamp: datetime | None = None
+
+
+def package_source(parts: Iterable[PackagePart], facts: RunFacts) -> DltSource:
+    """A dlt source that turns `parts` into the rows of every table, reading each part once."""
+    return _package_source(parts, facts)
+
+
+@dlt.source(name=SOURCE_NAME, section=SOURCE_NAME)
+def _package_source(parts: Any, facts: Any) -> Iterator[DltResource]:
+    @dlt.resource(name="package_parts", selected=False)
+    def package_parts() -> Iterator[PackagePart]:
+        yield from parts
+
+    yield package_parts
+    for table in TABLES.values():
+        yield _create_transformer(package_parts, table, facts)
+
+
+def _create_transformer(parts: Any, table: Table, facts: RunFacts) -> DltResource:
+    def expand(part: PackagePart) -> Iterator[pa.Table]:
+        load_id = dlt.current.load_package_state()["load_id"]
+        expansion = Expansion(facts.run_id, facts.tenant_key, load_id, facts.full_list, facts.allow_drops)
+        yield from _expand_part(expansion, part, table.name)
+
+    hints: dict[str, Any] = {
+        # scd2 tells versions apart by their hash; a primary key would be one that versions break
+        "primary_key": None if table.versioned_columns else list(table.key),
+        "columns": table.column_hints(),
+        "write_disposition": table.write_disposition(facts.boundary_timestamp),
+    }
+    transformer: DltResource = dlt.transformer(expand, data_from=parts, name=table.name, **hints)
+    return transformer
+
+
+def _expand_part(expansion: Expansion, part: PackagePart, table_name: str) -> Iterator[pa.Table]:
+    if part.run is not None and table_name == "runs":
+        yield expansion.to_runs(part.run)
+    if part.delisted is not None and table_name == "scopes":
+        yield expansion.to_delisted_scopes(part.delisted, part.delisted_at)
+    if part.results is not None and table_name != "runs":
+        yield getattr(expansion, f"to_{table_name}")(part.results)
+
+
+def cockpit_source(*, allow_drops: bool = False, as_of: datetime | None = None, **settings: Any) -> DltSource:
+    """The licence inventory as a dlt source, for `pipeline.run(cockpit_source(...))` in any dlt script.
+
+    Keyword arguments are settings, such as `tenant` or `customers`; the others come from `[sources.cockpit]`.
+    Reading begins when the pipeline extracts. One package holds everything, so memory grows with the tenant, and
+    nothing is restarted or guarded: for scheduled loads use `run_load`. A scope that reads empty keeps its rows
+    unless `allow_drops`.
+
+    Raises:
+        ConfigurationError: settings are missing or wrong. While extracting, dlt wraps our errors in its own.
+    """
+    resolved = resolve_settings(**settings)
+    run_id = new_run_id(utc_now())
+    facts = RunFacts(run_id, resolved.tenant_key, allow_drops=allow_drops, boundary_timestamp=as_of)
+    return package_source(_read_all(resolved, run_id, as_of), facts)
+
+
+def _read_all(settings: Settings, run_id: str, as_of: datetime | None) -> Iterator[PackagePart]:
+    warehouse = _current_warehouse()
+    clock = utc_now if as_of is None else lambda: as_of
+    record = RunRecord(run_id, settings, clock())
+    with tempfile.TemporaryDirectory(prefix="cockpit-") as folder:
+        scopes = iter_scopes(settings.scopes, project_folder(), _query_rows(warehouse))
+        prior = warehouse.prior_scopes(settings.tenant_key) if warehouse else ()
+        scope_list = write_scope_list(Path(folder), settings.tenant_key, scopes, prior)
+        record.start(scope_list, full_list=True)
+        pacer = Pacer(settings.max_requests_per_second)
+        with CockpitClient(settings, pacer=pacer) as client:
+            fetcher = Fetcher(
+                client,
+                pacer,
+                max_concurrency=settings.max_concurrency,
+                deadline_seconds=settings.run_deadline_minutes and settings.run_deadline_minutes * 60,
+                now=clock,
+            )
+            record.calls = client.calls
+            with closing(fetcher.fetch(scope_list.iter_scopes())) as results:
+                for batch in batch_results(results, _BARE_BATCH_SCOPES):
+                    record.count(batch)
+                    yield PackagePart(results=to_batch(batch))
+        if not record.good and fetcher.sign_in_error:
+            raise fetcher.sign_in_error
+        if not record.good:
+            raise CockpitError(f"No scope could be read ({fetcher.stop_reason or 'every call failed'}).")
+        yield PackagePart(run=record.to_row(clock()))
+
+
+def batch_results(results: Iterable[ScopeResult], scopes: int = BATCH_SCOPES) -> Iterator[list[ScopeResult]]:
+    """`results` in lists of up to `scopes`, fewer where their licence rows are many."""
+    remaining = iter(results)
+    while batch := list(islice(remaining, 1)):
+        rows = 0
+        while len(batch) < scopes and rows < BATCH_ROWS and (result := next(remaining, None)) is not None:
+            batch.append(result)
+            rows += len(result.rows) + len(result.rejected)
+        yield batch
+
+
+def _current_warehouse() -> Warehouse | None:
+    try:
+        return Warehouse(dlt.current.pipeline())
+    except (PipelineNotActive, ConfigurationException):
+        return None
+
+
+def _query_rows(warehouse: Warehouse | None) -> Any:
+    if warehouse is not None:
+        return warehouse.query_rows
+
+    def refuse(_: str) -> Iterator[Mapping[str, Any]]:
+        raise ConfigurationError("scopes_query needs a pipeline: run the source with pipeline.run().")
+
+    return refuse

@@ -1,0 +1,206 @@
+"""The spool of one run: results on disk as Parquet batches, before anything is loaded.
+
+A folder per run: `run.json`, the scope list, and `batches/<seq>.parquet` with one row per scope. A batch file
+appears whole or not at all. A batch that was loaded has a `<seq>.loaded` file beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cockpit_source.outcomes import ScopeResult
+from cockpit_source.scopes import PriorState
+from cockpit_source.tables import COUNT, FLAG, TEXT, TIME
+from cockpit_source.transforms import LicenseRow, RejectedRow
+
+BATCH_SCOPES = 100
+BATCH_ROWS = 20_000
+
+_LICENSE_TYPE = pa.struct(
+    [
+        pa.field("sku_id", TEXT, False),
+        pa.field("occurrence", COUNT, False),
+        ("sku_name", TEXT),
+        ("total_licenses", COUNT),
+        ("consumed_licenses", COUNT),
+        ("available_licenses", COUNT),
+        ("suspended_licenses", COUNT),
+        ("is_selected", FLAG),
+        ("extra", TEXT),
+        pa.field("row_hash", TEXT, False),
+    ]
+)
+_REJECTED_TYPE = pa.struct(
+    [pa.field("position", COUNT, False), pa.field("reason", TEXT, False), pa.field("raw", TEXT, False)]
+)
+_PRIOR_TYPES = dict.fromkeys(PriorState._fields, TEXT) | {
+    "first_seen_at": TIME,
+    "last_good_at": TIME,
+    "delisted_at": TIME,
+    "failing_runs": COUNT,
+}
+BATCH_SCHEMA = pa.schema(
+    [
+        pa.field("scope_key", TEXT, False),
+        pa.field("customer_id", TEXT, False),
+        pa.field("provider_instance_id", TEXT, False),
+        ("reseller_id", TEXT),
+        pa.field("outcome", TEXT, False),
+        ("http_status", COUNT),
+        ("error_type", TEXT),
+        ("error_description", TEXT),
+        ("correlation_id", TEXT),
+        ("server_correlation_id", TEXT),
+        pa.field("attempts", COUNT, False),
+        pa.field("duration_ms", COUNT, False),
+        ("license_count", COUNT),
+        pa.field("observed_at", TIME, False),
+        ("prior", pa.struct(list(_PRIOR_TYPES.items()))),
+        ("licenses", pa.list_(_LICENSE_TYPE)),
+        ("rejected", pa.list_(_REJECTED_TYPE)),
+    ]
+)
+
+
+def to_batch(results: Sequence[ScopeResult]) -> pa.Table:
+    """`results` as a table of `BATCH_SCHEMA`, one row per scope."""
+    columns: dict[str, Any] = {
+        "scope_key": [r.listed.scope_key for r in results],
+        "customer_id": [r.listed.scope.customer_id for r in results],
+        "provider_instance_id": [r.listed.scope.provider_instance_id for r in results],
+        "reseller_id": [r.listed.scope.reseller_id for r in results],
+        "outcome": [r.outcome for r in results],
+        "http_status": [r.call.http_status for r in results],
+        "error_type": [r.error_type for r in results],
+        "error_description": [r.error_description for r in results],
+        "correlation_id": [r.call.correlation_id for r in results],
+        "server_correlation_id": [r.call.server_correlation_id for r in results],
+        "attempts": [r.call.attempts for r in results],
+        "duration_ms": [r.call.duration_ms for r in results],
+        "license_count": [r.license_count for r in results],
+        "observed_at": [r.observed_at for r in results],
+        "prior": _to_structs([r.listed.prior for r in results], BATCH_SCHEMA.field("prior").type),
+        "licenses": _to_lists([r.rows for r in results], _LICENSE_TYPE),
+        "rejected": _to_lists([r.rejected for r in results], _REJECTED_TYPE),
+    }
+    return pa.table(columns, schema=BATCH_SCHEMA)
+
+
+def _to_structs(records: Sequence[tuple[Any, ...]], type_: pa.DataType) -> pa.Array:
+    fields = [type_.field(index) for index in range(type_.num_fields)]
+    columns = list(zip(*records, strict=True)) or [()] * len(fields)
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, fields, strict=True)]
+    return pa.StructArray.from_arrays(arrays, fields=fields)
+
+
+def _to_lists(groups: Sequence[Sequence[LicenseRow] | Sequence[RejectedRow]], type_: pa.DataType) -> pa.Array:
+    offsets = [0]
+    for group in groups:
+        offsets.append(offsets[-1] + len(group))
+    records = [record for group in groups for record in group]
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), _to_structs(records, type_))
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What has to be known to carry on or close a run after a kill. Times are UTC."""
+
+    run_id: str
+    tenant_key: str
+    started_at: datetime
+    full_list: bool
+    as_of: datetime | None
+    total: int
+    listed: int
+    scopes_hash: str
+
+
+class Spool:
+    """The folder of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._batches = folder / "batches"
+        self._next = len(list(self._batches.glob("*.parquet")))
+
+    @classmethod
+    def create(cls, folder: Path) -> Spool:
+        (folder / "batches").mkdir(parents=True)
+        return cls(folder)
+
+    def write_info(self, info: RunInfo) -> None:
+        """Write `run.json`; a folder without one is the rest of a run that never began."""
+        text = json.dumps(asdict(info), default=datetime.isoformat, indent=1)
+        _publish(self.folder / "run.json", text.encode())
+
+    def read_info(self) -> RunInfo | None:
+        """The run that the folder belongs to, or None when it never began or cannot be read."""
+        try:
+            record = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+            for name in ("started_at", "as_of"):
+                record[name] = record[name] and datetime.fromisoformat(record[name])
+            return RunInfo(**record)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def write_batch(self, batch: pa.Table) -> Path:
+        """Write one batch; it exists whole or not at all, also after a power cut."""
+        path = self._batches / f"{self._next:06d}.parquet"
+        self._next += 1
+        sink = pa.BufferOutputStream()
+        pq.write_table(batch, sink, compression="zstd")
+        _publish(path, sink.getvalue())
+        return path
+
+    def batches(self) -> list[Path]:
+        """All batches, in the order in which they were written."""
+        return sorted(self._batches.glob("*.parquet"))
+
+    def pending_batches(self) -> list[Path]:
+        """The batches that were not loaded yet."""
+        return [path for path in self.batches() if not path.with_suffix(".loaded").exists()]
+
+    def mark_loaded(self, batches: Sequence[Path]) -> None:
+        for path in batches:
+            path.with_suffix(".loaded").touch()
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def read_batches(paths: Sequence[Path], scopes_at_once: int = 1_000) -> Iterator[pa.Table]:
+    """The batches of `paths`, several joined into one table, since dlt handles few large tables faster."""
+    group: list[pa.Table] = []
+    rows = 0
+    for path in paths:
+        group.append(pq.read_table(path, schema=BATCH_SCHEMA))
+        rows += group[-1].num_rows
+        if rows >= scopes_at_once:
+            yield pa.concat_tables(group).combine_chunks()
+            group, rows = [], 0
+    if group:
+        yield pa.concat_tables(group).combine_chunks()
+
+
+def _publish(path: Path, content: Any) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,155 @@
+"""Reads from the destination, and its errors in our words. Nothing here writes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import dlt
+import pyarrow as pa
+import sqlglot
+from dlt.common.destination.exceptions import DestinationException, DestinationUndefinedEntity
+from dlt.destinations.exceptions import DestinationConnectionError
+from dlt.pipeline.exceptions import PipelineStepFailed
+from sqlglot import exp
+
+from cockpit_source.errors import ConfigurationError, WarehouseBusy, WarehouseError
+from cockpit_source.redaction import redact
+from cockpit_source.scope_list import PRIOR_SCHEMA
+
+_CHUNK_ROWS = 10_000
+_LOCK_HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+
+
+class Warehouse:
+    """The dataset of a pipeline, for reading."""
+
+    def __init__(self, pipeline: dlt.Pipeline) -> None:
+        self._pipeline = pipeline
+
+    @property
+    def location(self) -> str:
+        """The destination as an address without a password."""
+        return describe_location(self._pipeline)
+
+    def check(self) -> None:
+        """Open the destination once.
+
+        Raises:
+            WarehouseError: it cannot be opened; WarehouseBusy when another process holds it.
+        """
+        for _ in self._select("SELECT 1 AS one"):
+            pass
+
+    def prior_scopes(self, tenant_key: str) -> Iterator[pa.Table]:
+        """Rows of `scopes` of one tenant, as tables with the columns of `PRIOR_SCHEMA`; none before the first run."""
+        yield from self._select_from("scopes", ", ".join(PRIOR_SCHEMA.names), "tenant = %s", tenant_key)
+
+    def latest_validity(self, tenant_key: str) -> datetime | None:
+        """The latest `valid_from` or `valid_to` in the history of one tenant, UTC; None without history."""
+        columns = "max(valid_from) AS latest_from, max(valid_to) AS latest_to"
+        moments = [
+            moment
+            for table in self._select_from("license_history", columns, "tenant = %s", tenant_key)
+            for record in table.to_pylist()
+            for moment in record.values()
+            if moment is not None
+        ]
+        return max((moment.astimezone(UTC) for moment in moments), default=None)
+
+    def has_run_since(self, tenant_key: str, run_id: str, started_at: datetime) -> bool:
+        """Whether another run of the tenant began after `started_at`."""
+        condition = "tenant = %s AND run_id <> %s AND started_at > %s"
+        tables = self._select_from("runs", "run_id", condition, tenant_key, run_id, started_at)
+        return any(table.num_rows for table in tables)
+
+    def query_rows(self, sql: str) -> Iterator[Mapping[str, Any]]:
+        """The rows of `scopes_query` as dictionaries, column names in lower case.
+
+        Raises:
+            ConfigurationError: it is not one SELECT, or the warehouse does not accept it.
+        """
+        _require_one_select(sql)
+        try:
+            for table in self._select(sql):
+                names = [name.lower() for name in table.column_names]
+                yield from table.rename_columns(names).to_pylist()
+        except (WarehouseBusy, ConfigurationError):
+            raise
+        except (WarehouseError, DestinationUndefinedEntity) as error:
+            raise ConfigurationError(
+                f"scopes_query failed: {_reason(error)}. Correct the SQL; it runs on {self.location}."
+            ) from error
+
+    def _select_from(self, table_name: str, columns: str, condition: str, *values: Any) -> Iterator[pa.Table]:
+        with self._pipeline_client() as client:
+            qualified = client.make_qualified_table_name(table_name)
+            try:
+                yield from _iter_tables(client, f"SELECT {columns} FROM {qualified} WHERE {condition}", *values)
+            except DestinationUndefinedEntity:
+                return
+
+    def _select(self, sql: str) -> Iterator[pa.Table]:
+        with self._pipeline_client() as client:
+            yield from _iter_tables(client, sql)
+
+    @contextmanager
+    def _pipeline_client(self) -> Iterator[Any]:
+        try:
+            with self._pipeline.sql_client() as client:
+                yield client
+        except DestinationUndefinedEntity:
+            raise
+        except DestinationException as error:
+            raise to_warehouse_error(error, self.location) from error
+
+
+def describe_location(pipeline: dlt.Pipeline) -> str:
+    """The destination of `pipeline` as an address without a password."""
+    return str(pipeline.destination_client().config)
+
+
+def to_warehouse_error(error: BaseException, location: str) -> WarehouseError:
+    """Our error for what dlt or the database raised."""
+    reason = _reason(error)
+    if holder := _LOCK_HOLDER.search(reason):
+        return WarehouseBusy(
+            f"The database {location} is in use by process {holder['pid']} ({holder['program']}). "
+            "DuckDB allows one writer or many readers: close the other program, then run again. Nothing was lost."
+        )
+    return WarehouseError(
+        f"The destination {location} cannot be used: {reason}. Check the path, the credentials and the permissions "
+        "(for DuckDB: --database, or destination.duckdb.credentials), then run again. Nothing was lost."
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the root cause, redacted."""
+    while isinstance(error, PipelineStepFailed) and error.exception is not None:
+        error = error.exception
+    root = error.inner_exc if isinstance(error, DestinationConnectionError) else error
+    while root.__cause__ is not None and isinstance(root, DestinationException | WarehouseError):
+        root = root.__cause__
+    lines = [line.strip() for line in str(root).splitlines() if line.strip()]
+    return redact(lines[0] if lines else type(root).__name__).rstrip(".!")
+
+
+def _iter_tables(client: Any, sql: str, *values: Any) -> Iterator[pa.Table]:
+    with client.execute_query(sql, *values) as cursor:
+        for chunk in cursor.iter_arrow(_CHUNK_ROWS):
+            yield chunk if isinstance(chunk, pa.Table) else pa.Table.from_batches([chunk])
+
+
+def _require_one_select(sql: str) -> None:
+    try:
+        statements = [statement for statement in sqlglot.parse(sql) if statement is not None]
+    except sqlglot.errors.SqlglotError as error:
+        raise ConfigurationError(f"scopes_query is not SQL that can be parsed: {error}.") from None
+    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
+        raise ConfigurationError(
+            "scopes_query must be one SELECT with the columns customer_id, provider_instance_id and, if wanted, "
+            "reseller_id."
+        )

@@ -1,0 +1,43 @@
+"""Fixtures: an own home and working directory for every test, and a sandbox that listens on a free port."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+os.environ["RUNTIME__INTERCEPT_SIGNALS"] = "false"
+
+from dlt.common.runtime.run_context import switch_context
+from support import Inventory
+
+from cockpit_source.sandbox import Sandbox, running_sandbox
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test runs in a folder of its own: no configuration, home or working directory of anybody else."""
+    for name in list(os.environ):
+        if name.startswith(("SOURCES__", "DESTINATION__", "DLT_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    switch_context(str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A sandbox with its usual tenant on day 0."""
+    with running_sandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def inventory(sandbox: Sandbox, tmp_path: Path) -> Inventory:
+    """A fresh DuckDB inventory that loads from `sandbox`."""
+    return Inventory(sandbox, tmp_path / "inventory.duckdb")

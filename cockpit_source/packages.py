@@ -36,13 +36,11 @@ class SpooledBatch:
 BatchQueue = SimpleQueue[SpooledBatch | None | BaseException]
 
 
-def collect_packages(
-    queue: BatchQueue, max_scopes: int = PACKAGE_SCOPES, max_seconds: float = PACKAGE_SECONDS
-) -> Iterator[tuple[list[Path], bool]]:
+def collect_packages(queue: BatchQueue) -> Iterator[tuple[list[Path], bool]]:
     """The batches of each package, and whether it is the last; the last may be without batches.
 
-    A package closes before it would hold more than `max_scopes`, or `max_seconds` after its first batch. Raises
-    what ended the reading, if anything did.
+    A package closes before it would hold more than `PACKAGE_SCOPES`, or `PACKAGE_SECONDS` after its first batch.
+    Raises what ended the reading, if anything did.
     """
     paths: list[Path] = []
     scopes = 0
@@ -59,12 +57,12 @@ def collect_packages(
             return
         if isinstance(batch, BaseException):
             raise batch
-        if paths and scopes + batch.scopes > max_scopes:
+        if paths and scopes + batch.scopes > PACKAGE_SCOPES:
             yield paths, False
             paths, scopes, closes_at = [], 0, None
         paths.append(batch.path)
         scopes += batch.scopes
-        closes_at = closes_at or time.monotonic() + max_seconds
+        closes_at = closes_at or time.monotonic() + PACKAGE_SECONDS
 
 
 class PackageLoader:

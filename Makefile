@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup check format test demo bench clean
+.PHONY: help setup check format test demo bench readme clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ demo: $(READY)  ## load five simulated days into cockpit_demo/, no credentials n
 
 bench: $(READY)  ## seconds and memory of loads of 4,000 and 40,000 scopes
 	$(BIN)/python benchmarks/load_scale.py
+
+readme: $(READY)  ## fill in what README.md takes from the code and from runs
+	$(BIN)/python docs/update_readme.py
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) cockpit_demo build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

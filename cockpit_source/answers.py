@@ -122,7 +122,10 @@ def _describe_status(reply: Reply) -> str:
 
 
 def _text(value: object, limit: int = _MAX_TEXT) -> str | None:
-    return redact(clean_text(value.strip()))[:limit] or None if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    # redaction needs whole words, so what is far beyond the limit is cut off before it and the rest after it
+    return redact(clean_text(value[: 10 * limit].strip()))[:limit].strip() or None
 
 
 def _read_errors(errors: object) -> tuple[tuple[str, tuple[str, ...]], ...]:

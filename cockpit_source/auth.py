@@ -6,6 +6,7 @@ Entra client credentials as in https://developer.cloudcockpit.com/reseller/topic
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -16,8 +17,9 @@ import requests
 
 from cockpit_source.errors import SignInError, SignInRefused
 from cockpit_source.pacing import Backoff, retry_after_seconds
-from cockpit_source.redaction import redact
+from cockpit_source.redaction import REPLACEMENT, redact
 from cockpit_source.settings import Credentials
+from cockpit_source.transforms import clean_text
 from cockpit_source.transport import Transport
 
 _DEFAULT_LIFETIME_SECONDS = 3599.0
@@ -61,7 +63,8 @@ class ReadyToken:
 class ClientCredentialsTokens:
     """Tokens by client id and secret: one request however many workers wait.
 
-    After a failure every later call raises the same error without another request.
+    After a failure every later call raises the same error without another request. A service that asks to wait
+    longer than `patience_seconds` has failed.
     """
 
     def __init__(
@@ -70,11 +73,13 @@ class ClientCredentialsTokens:
         transport: Transport,
         *,
         backoff: Backoff,
+        patience_seconds: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._credentials = credentials
         self._transport = transport
         self._backoff = backoff
+        self._patience_seconds = patience_seconds
         self._clock = clock
         self._lock = threading.Lock()
         self._token: Token | None = None
@@ -126,9 +131,13 @@ class ClientCredentialsTokens:
                 if reply.status == 200:
                     return self._read_token(reply.json_or_none())
                 if 400 <= reply.status < 500 and reply.status not in _TRANSIENT_STATUS:
-                    raise SignInRefused(_describe_refusal(url, reply.status, reply.json_or_none()))
+                    said = _read_reason(reply.json_or_none(), str(self._credentials.client_secret))
+                    raise SignInRefused(_describe_refusal(url, reply.status, said))
                 problem = f"HTTP {reply.status}"
                 asked = retry_after_seconds(reply.headers)
+            if asked is not None and asked > self._patience_seconds:
+                problem += f", asked to wait {asked:.0f} s, longer than patience_seconds"
+                break
             if not wait(asked):
                 break
         raise SignInError(
@@ -143,23 +152,29 @@ class ClientCredentialsTokens:
                 f"Sign-in was not possible: {self._credentials.token_url} answered 200 without a usable "
                 "access_token. Check token_url."
             )
-        lifetime = body.get("expires_in")
-        try:
-            seconds = float(lifetime) if lifetime is not None else _DEFAULT_LIFETIME_SECONDS
-        except (TypeError, ValueError):
-            seconds = _DEFAULT_LIFETIME_SECONDS
-        margin = min(_MAX_MARGIN_SECONDS, max(seconds, 0.0) * _MARGIN_SHARE)
-        return Token(value, self._clock() + seconds - margin)
+        seconds = _read_lifetime(body.get("expires_in"))
+        return Token(value, self._clock() + seconds - min(_MAX_MARGIN_SECONDS, seconds * _MARGIN_SHARE))
 
 
-def _describe_refusal(url: str, status: int, body: Any) -> str:
-    said = ""
-    if isinstance(body, dict):
-        parts = (
-            str(body.get("error") or ""),
-            str(body.get("error_description") or "").split("\n")[0].strip(),
-        )
-        said = ": " + redact(" - ".join(part for part in parts if part))[:500]
+def _read_lifetime(value: Any) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return _DEFAULT_LIFETIME_SECONDS
+    return seconds if 0 < seconds < math.inf else _DEFAULT_LIFETIME_SECONDS
+
+
+def _read_reason(body: Any, secret: str) -> str:
+    """What the sign-in service says about a refusal, as ": reason", or nothing."""
+    if not isinstance(body, dict):
+        return ""
+    said = (body.get("error"), body.get("error_description"))
+    parts = (part.strip().split("\n")[0].strip() for part in said if isinstance(part, str))
+    text = " - ".join(part for part in parts if part).replace(secret, REPLACEMENT)[:5_000]
+    return f": {redact(clean_text(text))[:500]}" if text else ""
+
+
+def _describe_refusal(url: str, status: int, said: str) -> str:
     return (
         f"Sign-in was refused (HTTP {status} from {url}{said}). Check client_id and client_secret: the secret may "
         "have expired or been replaced; a CSP creates new ones in the portal settings."

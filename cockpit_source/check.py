@@ -73,7 +73,8 @@ def _call_once(client: CockpitClient, scope_list: ScopeList, console: Console) -
         console.print(f"[bold red]failed[/bold red]     one call: {where}: {escape(str(error))}", soft_wrap=True)
         return EXIT_FAILED if isinstance(error, _NO_ANSWER) else EXIT_SOME_NOT_READ
     if result.error_type:
-        console.print(f"[bold red]failed[/bold red]     one call: {where}: {escape(str(result.error_description))}")
+        reason = f"{where}: {escape(str(result.error_description))}"
+        console.print(f"[bold red]failed[/bold red]     one call: {reason}", soft_wrap=True)
         return EXIT_SOME_NOT_READ
     _report(console, "one call", f"{where}: {len(result.rows)} licence rows in {result.call.duration_ms} ms")
     return EXIT_ALL_READ

@@ -32,7 +32,9 @@ ScopesFile = Annotated[
     Path | None,
     typer.Option(help="CSV, Parquet or JSON file to load instead of the configured scopes; delists nothing."),
 ]
-Database = Annotated[Path | None, typer.Option(help="DuckDB file; by default cockpit.duckdb in the project folder.")]
+Database = Annotated[
+    Path | None, typer.Option(help="DuckDB file; by default license_inventory.duckdb in the project folder.")
+]
 Destination = Annotated[str, typer.Option(help="dlt destination, configured as dlt wants it.")]
 Dataset = Annotated[str, typer.Option(help="Dataset (schema) that holds the tables.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -60,16 +62,11 @@ def _fail(message: str, exit_code: int) -> None:
 
 def _enter_project(project: Path | None) -> None:
     """Make `project` the folder whose `.dlt` is read, after the defaults that dlt reads only once."""
+    from cockpit_source.configuration import open_project
     from cockpit_source.pipeline import set_runtime_defaults
 
     set_runtime_defaults()
-    if project is None:
-        return
-    if not project.is_dir():
-        raise ConfigurationError(f"--project {project} is not a folder. Give the folder that holds .dlt.")
-    from dlt.common.runtime.run_context import switch_context
-
-    switch_context(str(project.absolute()))
+    open_project(project)
 
 
 def _resolve(scopes_file: Path | None) -> Any:
@@ -118,7 +115,7 @@ def scopes(
     print_scopes(settings, pipeline, create_console(), as_json=as_json)
 
 
-@app.command(epilog="Example: cockpit load --project /etc/cockpit --database /srv/cockpit.duckdb")
+@app.command(epilog="Example: cockpit load --project /etc/cockpit --database /srv/licences.duckdb")
 def load(
     project: Project = None,
     scopes_file: ScopesFile = None,
@@ -161,7 +158,9 @@ def load(
 
 @app.command(epilog="Example: cockpit sandbox --latency-ms 20 --fault throttle=0.1")
 def sandbox(
-    port: Annotated[int, typer.Option(help="Port on the loopback interface; 0 takes a free one.")] = 8765,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port on the loopback interface; 0 takes a free one.")
+    ] = 8765,
     seed: Annotated[int, typer.Option(help="Same seed, same tenant.")] = 7,
     customers: Annotated[int, typer.Option(min=1, help="Customers of the simulated tenant.")] = 120,
     day: Annotated[int, typer.Option(min=0, help="Simulated day, from 0.")] = 0,

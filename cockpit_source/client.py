@@ -148,7 +148,9 @@ def _create_tokens(settings: Settings, transport: Transport, backoff: Backoff) -
     credentials = settings.credentials
     if credentials.access_token:
         return ReadyToken(credentials.access_token)
-    return ClientCredentialsTokens(credentials, transport, backoff=backoff)
+    return ClientCredentialsTokens(
+        credentials, transport, backoff=backoff, patience_seconds=settings.patience_seconds
+    )
 
 
 def _check_id(text: str) -> str:

@@ -7,8 +7,9 @@ taken for ours.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,14 @@ import dlt
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ConfigurationException
 from dlt.common.configuration.providers.provider import ConfigProvider
+from dlt.common.configuration.providers.toml import TomlProviderReadException
 from dlt.common.configuration.specs import PluggableRunContext
+from dlt.common.configuration.specs.pluggable_run_context import RunContextBase
+from dlt.common.runtime.run_context import switch_context
 
+from cockpit_source import values
 from cockpit_source.errors import ConfigurationError
+from cockpit_source.redaction import redact
 from cockpit_source.settings import KEYS, SECTION, Settings, build_settings, environment_name
 
 # sections of their own below [sources.cockpit], read by other parts
@@ -38,7 +44,8 @@ def resolve_settings(**overrides: Any) -> Settings:
     unknown = sorted(set(given) - set(KEYS)) + _find_unknown_keys()
     ignored = _SCOPE_KEYS if _SCOPE_KEYS & set(given) else frozenset[str]()
     configured = {name: _read(name) for name in KEYS if name not in ignored}
-    return build_settings({**configured, **given}, unknown=unknown)
+    misplaced = _find_misplaced_secrets()
+    return build_settings({**configured, **misplaced, **given}, unknown=unknown, misplaced=sorted(misplaced))
 
 
 _SCOPE_KEYS = frozenset({"customers", "provider_instances", "resellers", "scopes", "scopes_file", "scopes_query"})
@@ -46,7 +53,7 @@ _SCOPE_KEYS = frozenset({"customers", "provider_instances", "resellers", "scopes
 
 def configuration_files() -> list[tuple[Path, bool]]:
     """The files that dlt looks into, in order, each with whether it exists."""
-    context = dlt.current.run_context()
+    context = _run_context()
     folders = dict.fromkeys((Path(context.settings_dir), Path(context.global_dir)))
     files = [folder / name for folder in folders for name in ("secrets.toml", "config.toml")]
     return [(file.absolute(), file.is_file()) for file in files]
@@ -54,11 +61,27 @@ def configuration_files() -> list[tuple[Path, bool]]:
 
 def project_folder() -> Path:
     """The folder that holds `.dlt`; relative paths in the configuration start there."""
-    return Path(dlt.current.run_context().run_dir).absolute()
+    return Path(_run_context().run_dir).absolute()
+
+
+def open_project(folder: Path | None = None) -> None:
+    """Make `folder` the one whose `.dlt` is read; without it, read that of the current folder.
+
+    Raises:
+        ConfigurationError: there is no such folder, or a file in its `.dlt` cannot be read.
+    """
+    if folder is None:
+        _run_context()
+        return
+    if not folder.is_dir():
+        raise ConfigurationError(f"--project {folder} is not a folder. Give the folder that holds .dlt.")
+    with _readable_files():
+        switch_context(str(folder.absolute()))
 
 
 def configured_value(field: str) -> Any:
     """A value of dlt's configuration at the exact path `field`, secrets included, or None."""
+    _run_context()
     with suppress(ConfigurationException):
         value: Any = dlt.secrets.get(field)
         return dlt.config.get(field) if value is None else value
@@ -67,17 +90,22 @@ def configured_value(field: str) -> Any:
 
 def _read(name: str) -> Any:
     field = f"{SECTION}.{name}"
-    value: Any
     if KEYS[name].secret:
-        value = dlt.secrets.get(field)
-        if value is None and dlt.config.get(field) is not None:
-            raise ConfigurationError(
-                f"{name} stands in config.toml, a file that is meant to be shared. "
-                f"Move it to .dlt/secrets.toml, or set {environment_name(name)}; replace it if it was shared already."
-            )
-        return value
-    value = dlt.config.get(field)
+        return dlt.secrets.get(field)
+    value: Any = dlt.config.get(field)
+    # mounted secrets are looked up for secrets only
     return dlt.secrets.get(field) if value is None else value
+
+
+def _find_misplaced_secrets() -> dict[str, Any]:
+    """Secrets in config.toml, a file that is meant to be shared."""
+    return {
+        name: value
+        for provider in _providers()
+        if not provider.supports_secrets
+        for name, value in _section(provider).items()
+        if name in KEYS and KEYS[name].secret and not values.is_missing(value)
+    }
 
 
 def _find_unknown_keys() -> list[str]:
@@ -94,6 +122,7 @@ def _find_unknown_keys() -> list[str]:
 
 
 def _providers() -> Iterator[ConfigProvider]:
+    _run_context()
     yield from Container()[PluggableRunContext].providers.providers
 
 
@@ -104,3 +133,35 @@ def _section(provider: ConfigProvider) -> Mapping[str, Any]:
         if isinstance(value, Mapping):
             return value
     return {}
+
+
+def _run_context() -> RunContextBase:
+    with _readable_files():
+        return dlt.current.run_context()
+
+
+@contextmanager
+def _readable_files() -> Iterator[None]:
+    """Names the file where dlt finds one of its own that it cannot read."""
+    try:
+        yield
+    except TomlProviderReadException as error:
+        raise ConfigurationError(_describe_unreadable(map(Path, error.full_paths), str(error))) from error
+    except ConfigurationException as error:
+        reason = redact(str(error).strip().splitlines()[0])
+        raise ConfigurationError(f"The configuration of dlt does not work: {reason}") from error
+
+
+def _describe_unreadable(files: Iterable[Path], reason: str) -> str:
+    for file in files:
+        try:
+            tomllib.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except UnicodeDecodeError:
+            return f"The file {file.absolute()} is not UTF-8 text. Save it as UTF-8, then run again."
+        except tomllib.TOMLDecodeError as error:
+            return f"The file {file.absolute()} is not valid TOML: {error}. Correct it there, then run again."
+        except OSError as error:
+            return f"The file {file.absolute()} cannot be read: {error.strerror}. Correct that, then run again."
+    return f"{redact(reason.replace(chr(10), ' '))}. Correct the file, then run again."

@@ -56,7 +56,8 @@ GROUP BY customer_id ORDER BY unassigned DESC, customer_id LIMIT 5
 
 _UNREAD = """
 SELECT s.customer_id, s.outcome, s.http_status, s.error_description,
-       string_agg(strftime(r.started_at, '%d %b'), ', ' ORDER BY r.started_at) AS days,
+       CASE count(*) WHEN 1 THEN '' ELSE strftime(min(r.started_at), '%d %b - ') END
+           || strftime(max(r.started_at), '%d %b') AS days,
        max(t.last_outcome) AS last_outcome
 FROM cockpit.scope_runs s JOIN cockpit.runs r USING (run_id) JOIN cockpit.scopes t USING (scope_key)
 WHERE s.outcome NOT IN ('ok', 'empty')
@@ -145,7 +146,7 @@ def _print_days(
             f"{seats or 0:+,d}",
         )
     console.print(table)
-    console.print("(seats: change in seats bought; free products with 10,000 seats and more are left out)\n")
+    console.print("(changes against the day before; free products with 10,000 seats and more are left out)\n")
 
 
 def _print_unassigned(console: Console, connection: duckdb.DuckDBPyConnection, names: dict[str, str]) -> None:
@@ -175,7 +176,7 @@ def _print_next_steps(console: Console, folder: Path, days: int) -> None:
     for line in (
         f"{python} -c \"import duckdb; duckdb.connect('{place}/{DATABASE_NAME}').sql('{query}').show()\"",
         f"{program} sandbox --day {days}   # serve the next day; leave it running",
-        f"{program} load --project {place}      # in another terminal: load it",
+        f"{program} load --project {place}   # in another terminal: load it",
     ):
         console.print(f"  {line}", markup=False, soft_wrap=True)
 

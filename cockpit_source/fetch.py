@@ -65,10 +65,11 @@ class Fetcher:
         results: Queue[ScopeResult | None] = Queue(_QUEUED_RESULTS)
         source = iter(scopes)
         source_lock = threading.Lock()
+        reader_left = threading.Event()
 
         def work() -> None:
             try:
-                while True:
+                while not reader_left.is_set():
                     with source_lock:
                         listed = next(source, None)
                     if listed is None:
@@ -96,6 +97,7 @@ class Fetcher:
                     yield result
         finally:
             if running:
+                reader_left.set()
                 self.stop("the reader of the results stopped")
                 while running:
                     running -= results.get() is None

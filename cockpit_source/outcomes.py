@@ -7,6 +7,7 @@ from datetime import datetime
 
 from cockpit_source.answers import Answer
 from cockpit_source.errors import ApiError, CallRecord, UnusableAnswer
+from cockpit_source.redaction import redact
 from cockpit_source.scopes import ListedScope
 from cockpit_source.transforms import LicenseRow, RejectedRow, clean_text, find_items, to_license_rows
 
@@ -83,5 +84,6 @@ def _name_shape(body: object) -> str:
     if isinstance(body, dict):
         if isinstance(body.get("items"), list):
             return "one page of several"
-        return "an object with " + (", ".join(sorted(map(clean_text, body))[:5]) or "no members")
+        names = (redact(clean_text(name[:100])) for name in sorted(body)[:5])
+        return "an object with " + (", ".join(names) or "no members")
     return {str: "text", bool: "true or false", type(None): "null"}.get(type(body), "a number")

@@ -25,7 +25,7 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None)
     except ValueError:
         try:
             moment = parsedate_to_datetime(text)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)

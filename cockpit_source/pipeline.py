@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import dlt
 from dlt.common.configuration.exceptions import ConfigurationException
 from dlt.common.destination import Destination
-from dlt.common.destination.exceptions import DestinationException
+from dlt.common.destination.exceptions import DestinationException, UnknownDestinationModule
+from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 
 from cockpit_source.configuration import configured_value, project_folder
 from cockpit_source.errors import ConfigurationError
 from cockpit_source.redaction import redact
+from cockpit_source.values import is_missing
 
-DEFAULT_DATABASE = "cockpit.duckdb"
+DEFAULT_DATABASE = "license_inventory.duckdb"
 DEFAULT_DATASET = "cockpit"
+
+# names that dlt leaves as they are, so that two spellings never meet in one schema
+_DATASET = re.compile(r"[a-z](?:_?[a-z0-9])*\Z")
+
+# of the loading connection only: a merge needs no more, and spills to disk beside the database if it ever does
+_DUCKDB_CONFIG = {"threads": 1, "memory_limit": "100MB"}
 
 # the environment wins over these; dlt reads them when it is first used
 _RUNTIME_DEFAULTS = {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__INTERCEPT_SIGNALS": "false"}
@@ -41,28 +51,40 @@ def create_pipeline(
     """The pipeline that loads tenant `tenant_key` into `dataset` of a destination.
 
     `destination` is a dlt destination with its own configuration; `database` is the path of a DuckDB file. Without
-    either, it is `destination.duckdb.credentials` of dlt's configuration, else `cockpit.duckdb` in the project
-    folder. Its name is made of all of these, so that no other database or tenant ever meets its pending packages
-    or staging rows.
+    either, it is `destination.duckdb.credentials` of dlt's configuration, else `license_inventory.duckdb` in the
+    project folder. Its name is made of all of these, so that no other database or tenant ever meets its pending
+    packages or staging rows.
 
     Raises:
-        ConfigurationError: the destination is unknown or not configured.
+        ConfigurationError: the destination is unknown or not configured, the dataset's name does not fit, the
+            DuckDB file is named like the dataset, which DuckDB cannot tell apart, or dlt cannot write its folder.
     """
     set_runtime_defaults()
     if database is not None and destination != "duckdb":
         raise ConfigurationError("--database is the path of a DuckDB file; for other destinations configure dlt.")
-    options: dict[str, Any] = {"credentials": _database_path(database)} if destination == "duckdb" else {}
+    options: dict[str, Any] = {}
+    if destination == "duckdb":
+        path = _database_path(database)
+        _check_names(path, dataset)
+        options["credentials"] = _duckdb_credentials(path)
+    _check_dataset(dataset)
     location = _locate(destination, options, dataset)
     identity = "|".join((destination, location, dataset, tenant_key, shard))
     suffix = hashlib.sha256(identity.encode()).hexdigest()[:10]
-    return dlt.pipeline(
-        pipeline_name=f"cockpit_{suffix}",
-        destination=Destination.from_reference(
-            destination, **options, staging_dataset_name_layout=f"%s_staging_{suffix}"
-        ),
-        dataset_name=dataset,
-        pipelines_dir=str(pipelines_dir) if pipelines_dir else None,  # type: ignore[arg-type]
-    )
+    try:
+        return dlt.pipeline(
+            pipeline_name=f"cockpit_{suffix}",
+            destination=Destination.from_reference(
+                destination, **options, staging_dataset_name_layout=f"%s_staging_{suffix}"
+            ),
+            dataset_name=dataset,
+            pipelines_dir=str(pipelines_dir) if pipelines_dir else None,  # type: ignore[arg-type]
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"The working folder of dlt cannot be used: {error.filename}: {error.strerror}. "
+            "Set DLT_DATA_DIR to a folder that can be written."
+        ) from error
 
 
 def work_folder(pipeline: dlt.Pipeline) -> Path:
@@ -70,15 +92,47 @@ def work_folder(pipeline: dlt.Pipeline) -> Path:
     return Path(pipeline.pipelines_dir).absolute().parent / "cockpit_spool" / pipeline.pipeline_name
 
 
+def _duckdb_credentials(path: str) -> DuckDbCredentials:
+    credentials = DuckDbCredentials(path)
+    credentials.global_config = _DUCKDB_CONFIG | (configured_value("destination.duckdb.global_config") or {})
+    return credentials
+
+
+def _check_dataset(dataset: str) -> None:
+    if not _DATASET.match(dataset):
+        raise ConfigurationError(
+            f"--dataset {dataset!r} does not fit. Valid: lower-case letters, digits and single underscores, with a "
+            "letter first, such as cockpit or cockpit_test."
+        )
+
+
+def _check_names(path: str, dataset: str) -> None:
+    if Path(path).stem.lower() == dataset.lower():
+        raise ConfigurationError(
+            f"The DuckDB file {path} is named like its dataset {dataset!r}, and DuckDB could not "
+            "tell the two apart. Name the file otherwise with --database, or the dataset with --dataset."
+        )
+
+
 def _database_path(database: str | os.PathLike[str] | None) -> str:
     if database is not None:
-        return str(Path(database).expanduser().absolute())
+        return _to_location(Path(database))
     configured = configured_value("destination.duckdb.credentials")
-    if configured is None:
-        return str(project_folder() / DEFAULT_DATABASE)
+    if isinstance(configured, Mapping):
+        configured = configured.get("database")
+    if is_missing(configured):
+        return _to_location(project_folder() / DEFAULT_DATABASE)
     if not isinstance(configured, str):
-        configured = str(configured.get("database", DEFAULT_DATABASE))
-    return str((project_folder() / Path(configured.removeprefix("duckdb:///")).expanduser()).absolute())
+        raise ConfigurationError(
+            "destination.duckdb.credentials is not the path of a DuckDB file. Correct it under [destination.duckdb], "
+            f'for example credentials = "{DEFAULT_DATABASE}", or give --database.'
+        )
+    return _to_location(project_folder() / Path(configured.removeprefix("duckdb:///")).expanduser())
+
+
+def _to_location(path: Path) -> str:
+    """The same text for the same file, whichever way it was written."""
+    return str(path.expanduser().resolve())
 
 
 def _locate(destination: str, options: dict[str, Any], dataset: str) -> str:
@@ -88,10 +142,18 @@ def _locate(destination: str, options: dict[str, Any], dataset: str) -> str:
         spec = factory.spec()
         if hasattr(spec, "_bind_dataset_name"):
             spec = spec._bind_dataset_name(dataset)
-        return str(factory.configuration(spec))
+        location = str(factory.configuration(spec))
+        # imports the driver
+        _ = factory.client_class
+        return location
     except (ConfigurationException, DestinationException, ImportError, ValueError) as error:
-        reason = redact(str(error).strip().splitlines()[0])
-        raise ConfigurationError(
-            f"The destination {destination!r} cannot be used: {reason}. Valid: a destination of dlt, such as duckdb "
-            "or postgres, with its extra installed and its credentials under [destination] in .dlt/secrets.toml."
-        ) from error
+        raise ConfigurationError(f"The destination {destination!r} cannot be used: {_explain(error)}") from error
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, UnknownDestinationModule):
+        return "dlt knows none of this name. Valid: duckdb, postgres, snowflake, bigquery and the others of dlt."
+    if isinstance(error, ModuleNotFoundError):
+        return f'its driver {error.name} is not installed. Install the extra of dlt for it: pip install "dlt[NAME]".'
+    reason = redact(" ".join(str(error).strip().split("\n")[0].split())).rstrip(".!")
+    return f"{reason}. Configure it as dlt wants it, under [destination.NAME.credentials] in .dlt/secrets.toml."

@@ -7,7 +7,8 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from cockpit_source.load import LoadProgress
 from cockpit_source.run_record import RunRecord
@@ -22,7 +23,7 @@ class CallRate:
 
     def __init__(self, window_seconds: float = _RATE_WINDOW_SECONDS) -> None:
         self._window_seconds = window_seconds
-        self._samples: list[tuple[float, int]] = []
+        self._samples = [(time.monotonic(), 0)]
 
     def update(self, moment: float, calls: int) -> float:
         """Note the number of calls so far at `moment` (seconds) and return the rate."""
@@ -57,29 +58,31 @@ class ProgressDisplay:
         self._show_notes()
 
     def _show_live(self) -> None:
+        # on a narrow terminal the details are cut off, and nothing else
+        details = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        fixed = Column(no_wrap=True)
         with Progress(
-            TextColumn("[bold]scopes[/bold]"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[details]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("[bold]scopes[/bold]", table_column=fixed),
+            BarColumn(bar_width=16, table_column=fixed.copy()),
+            MofNCompleteColumn(table_column=fixed.copy()),
+            TimeElapsedColumn(table_column=fixed.copy()),
+            TextColumn("{task.fields[details]}", table_column=details),
             console=self._console,
             transient=True,
+            expand=True,
         ) as bar:
             task = bar.add_task("load", total=None, details="preparing")
             while not self._ended.wait(_POLL_SECONDS):
                 self._show_notes()
                 if record := self._progress.record:
-                    bar.update(task, total=record.total, completed=record.done, details=self._describe(record))
+                    details_now = self._describe(record)
+                    bar.update(task, total=record.total, completed=record.done, details=details_now)
 
     def _show_lines(self) -> None:
         while not self._ended.wait(_PLAIN_LINE_SECONDS):
             self._show_notes()
             if record := self._progress.record:
-                left = _describe_seconds_left(record)
-                self._print(f"{record.done} of {record.total} scopes, {self._describe(record)}{left}")
+                self._print(f"{record.done} of {record.total} scopes, {self._describe(record)}")
 
     def _show_notes(self) -> None:
         notes = self._progress.notes
@@ -92,10 +95,13 @@ class ProgressDisplay:
 
     def _describe(self, record: RunRecord) -> str:
         rate = self._rate.update(time.monotonic(), record.calls.requests)
-        failures = record.done - record.good
+        if record.total and record.done >= record.total:
+            doing = "loading the tables"
+        else:
+            doing = f"{_describe_seconds_left(record)}{rate:.0f} calls/s"
         return (
-            f"{record.license_rows} rows, {rate:.0f} calls/s, {record.calls.in_flight} in flight, "
-            f"{failures} not read, {self._progress.packages} packages loaded"
+            f"{doing}, {record.done - record.good} not read, {record.license_rows} rows, "
+            f"{record.calls.in_flight} in flight, {self._progress.packages} packages loaded"
         )
 
 
@@ -104,4 +110,4 @@ def _describe_seconds_left(record: RunRecord) -> str:
     done = record.done - record.done_at_opening
     if not done or elapsed <= 0:
         return ""
-    return f", about {(record.total - record.done) * elapsed / done:.0f} s left"
+    return f"about {(record.total - record.done) * elapsed / done:.0f} s left, "

@@ -105,7 +105,7 @@ class RunOpener:
     def _find_interrupted(self) -> Run | None:
         """The latest run that was not finished; older rests and those that never began are removed."""
         found: list[Run] = []
-        for folder in sorted(self._folder.glob("*")):
+        for folder in sorted(path for path in self._folder.iterdir() if path.is_dir()):
             spool = Spool(folder)
             info = spool.read_info()
             if info is None or info.tenant_key != self._settings.tenant_key:
@@ -118,6 +118,7 @@ class RunOpener:
         return found[-1] if found else None
 
     def _is_young(self, run: Run) -> bool:
+        # simulated days have no age; whether the day is the same is compared below
         return run.info.as_of is not None or utc_now() - run.info.started_at < CARRY_ON_WITHIN
 
     def _is_same(self, interrupted: Run, new: Run) -> bool:

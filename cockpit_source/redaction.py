@@ -13,11 +13,11 @@ _PATTERNS = (
     re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*)?"),
     re.compile(r"(?i)(?<=bearer )[A-Za-z0-9._~+/=-]{8,}"),
     re.compile(
-        r"(?i)(?<=[\"'&? ])(?:client_secret|access_token|refresh_token|password|api_?key)"
+        r"(?i)(?<![a-z0-9])(?:client_?secret|access_?token|refresh_?token|password|api_?key)"
         r"[\"']?\s*[=:]\s*[\"']?[^\s\"'&,}]+"
     ),
-    # addresses of people
-    re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w-]+(?:\.[\w-]+)+"),
+    # addresses of people; 64 is the longest a local part may be, and without a limit long text takes quadratic time
+    re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[\w-]+(?:\.[\w-]+)+"),
 )
 
 
@@ -29,14 +29,21 @@ def redact(text: str) -> str:
 
 
 def redact_tree(value: object) -> object:
-    """A JSON value with the same replacements in all its text, and with members of a secret name replaced."""
+    """A JSON value with the same replacements in all its text, names included, and members of a secret name replaced.
+
+    Numbers, true, false and null are kept whatever their name.
+    """
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, list):
         return [redact_tree(element) for element in value]
     if isinstance(value, dict):
         return {
-            name: REPLACEMENT if _SECRET_NAME.search(name) and isinstance(element, str) else redact_tree(element)
+            redact(name): REPLACEMENT if _is_secret(name, element) else redact_tree(element)
             for name, element in value.items()
         }
     return value
+
+
+def _is_secret(name: str, value: object) -> bool:
+    return isinstance(value, str | list | dict) and _SECRET_NAME.search(name) is not None

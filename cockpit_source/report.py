@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cockpit_source.load_result import LoadResult
-from cockpit_source.scopes import OUTCOMES
+from cockpit_source.load_result import LoadResult, UnreadScope
+from cockpit_source.scopes import OUTCOMES, Scope
 
 _PLAIN_WIDTH = 160
+_MAX_SHOWN = 20
+_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def create_console(*, stderr: bool = False) -> Console:
@@ -28,22 +33,29 @@ def create_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     return table
 
 
+def describe_scope(scope: Scope) -> str:
+    """A scope as one line: ids are for copying, so no column may fold them."""
+    reseller = f", reseller {scope.reseller_id}" if scope.reseller_id else ""
+    return f"customer {scope.customer_id}, provider instance {scope.provider_instance_id}{reseller}"
+
+
 def print_result(result: LoadResult, console: Console) -> None:
     """The outcome of a run: one line, the counts, and the scopes that were not read with the reason."""
     carried_on = ", carried on" if result.carried_on else ""
     console.print(
         f"[bold]{result.status}[/bold]: {result.good} of {result.scopes_total} scopes read, "
         f"{result.license_rows} licence rows, {result.requests} calls, {result.seconds:.1f} s "
-        f"(run {result.run_id}{carried_on})"
+        f"(run {result.run_id}{carried_on})",
+        soft_wrap=True,
     )
     if result.scopes_listed > result.scopes_total:
         console.print(f"{result.scopes_listed - result.scopes_total} duplicate lines of the scope list were merged.")
     if result.delisted:
         console.print(f"{result.delisted} scopes are no longer listed; their rows stay, see scopes.delisted_at.")
     if result.sign_in_error is not None:
-        console.print(f"[bold red]{escape(str(result.sign_in_error))}[/bold red]")
+        console.print(f"[bold red]{escape(str(result.sign_in_error))}[/bold red]", soft_wrap=True)
     elif result.stop_reason:
-        console.print(f"[bold red]The run ended early:[/bold red] {escape(result.stop_reason)}")
+        console.print(f"[bold red]The run ended early:[/bold red] {escape(result.stop_reason)}", soft_wrap=True)
     _print_outcomes(result, console)
     _print_unread(result, console)
     console.print(f"Tables: dataset {escape(result.dataset)} in {escape(result.location)}", soft_wrap=True)
@@ -58,15 +70,27 @@ def _print_outcomes(result: LoadResult, console: Console) -> None:
 
 
 def _print_unread(result: LoadResult, console: Console) -> None:
-    unread = [scope for scope in result.unread_scopes if scope.outcome != "skipped"]
+    unread = [scope for scope in result.unread_scopes if scope.outcome != "skipped"][:_MAX_SHOWN]
     if not unread:
         return
-    table = create_table("not read: customer", "provider instance", "outcome", "why")
-    for scope in unread[:20]:
-        why = f"{scope.error_type}: {scope.error_description}"
-        table.add_row(scope.customer_id, scope.provider_instance_id, scope.outcome, escape(why))
-    console.print(table)
-    others = result.scopes_total - result.good - result.outcomes.get("skipped", 0) - min(len(unread), 20)
+    for alike in _group_by_reason(unread):
+        first = alike[0]
+        why = f"{first.error_type}: {first.error_description}"
+        console.print(f"[bold]{first.outcome}[/bold], {escape(why)}", soft_wrap=True)
+        for scope in alike:
+            ids = Scope(scope.customer_id, scope.provider_instance_id, scope.reseller_id)
+            console.print(f"  {describe_scope(ids)}", soft_wrap=True)
+    others = result.scopes_total - result.good - result.outcomes.get("skipped", 0) - len(unread)
     if others > 0:
-        console.print(f"... and {others} more: SELECT * FROM scope_runs WHERE run_id = '{result.run_id}'")
-    console.print("These keep the rows of their last good read.")
+        query = f"SELECT * FROM {result.dataset}.scope_runs WHERE run_id = '{result.run_id}'"
+        console.print(f"... and {others} more: {query}", soft_wrap=True)
+    console.print("A scope that was not read keeps the rows of its last good read.")
+
+
+def _group_by_reason(scopes: Sequence[UnreadScope]) -> Iterable[Sequence[UnreadScope]]:
+    """Scopes with the same outcome and reason together, whatever ids the reason names."""
+    groups: dict[tuple[str, str], list[UnreadScope]] = defaultdict(list)
+    for scope in scopes:
+        reason = _ID.sub("", f"{scope.error_type} {scope.error_description}")
+        groups[scope.outcome, reason].append(scope)
+    return groups.values()

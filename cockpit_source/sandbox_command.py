@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cockpit_source.errors import ConfigurationError
+from cockpit_source.pipeline import DEFAULT_DATABASE
 from cockpit_source.report import create_console
 from cockpit_source.sandbox import CSP_CLIENT, FAULT_KINDS, TOKEN_SCOPE, Faults, Sandbox, SandboxTenant, serve
 
@@ -34,21 +36,24 @@ def serve_sandbox(
     console = create_console()
 
     def announce(base_url: str) -> None:
+        if folder is not None:
+            _write_project(folder, tenant, day, base_url)
         console.print(f"Simulated tenant {tenant.domain}, day {day}, at {base_url} (Ctrl+C stops it)")
         if folder is not None:
-            write_project(folder, tenant, day, base_url)
-            console.print(f"Load it from another terminal: cockpit load --project {folder}")
+            console.print(
+                f"Load it from another terminal: cockpit load --project {folder}", markup=False, soft_wrap=True
+            )
         sys.stdout.flush()
 
     try:
         serve(sandbox, port=port, on_ready=announce)
     except OSError as error:
-        reason = error.strerror or error
+        reason = os.strerror(error.errno) if error.errno else error
         raise ConfigurationError(f"Port {port} cannot be used: {reason}. Choose another with --port.") from None
 
 
 def write_project(
-    folder: Path, tenant: SandboxTenant, day: int, base_url: str, database: str = "cockpit.duckdb"
+    folder: Path, tenant: SandboxTenant, day: int, base_url: str, database: str = DEFAULT_DATABASE
 ) -> None:
     """A project folder for the sandbox at `base_url`: configuration, its (public) secrets, the scopes of `day`."""
     settings = folder / ".dlt"
@@ -71,6 +76,16 @@ def write_project(
         writer.writerows(tenant.scopes(day))
 
 
+def _write_project(folder: Path, tenant: SandboxTenant, day: int, base_url: str) -> None:
+    try:
+        write_project(folder, tenant, day, base_url)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The project cannot be written: {error.filename}: {error.strerror}. "
+            "Choose another folder with --project."
+        ) from None
+
+
 def _parse_faults(texts: Sequence[str], latency_ms: float) -> Faults:
     settings = {"latency_ms": latency_ms}
     for text in texts:
@@ -78,10 +93,12 @@ def _parse_faults(texts: Sequence[str], latency_ms: float) -> Faults:
         try:
             settings[kind.strip()] = float(rate)
         except ValueError:
-            raise ConfigurationError(f"--fault {text} is not KIND=RATE. Kinds: {', '.join(FAULT_KINDS)}.") from None
+            raise ConfigurationError(
+                f"--fault {text} is not KIND=RATE with a rate from 0 to 1. Kinds: {', '.join(FAULT_KINDS)}."
+            ) from None
     try:
         sandbox_faults = Faults()
         sandbox_faults.configure(**settings)
         return sandbox_faults
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"--fault: {error}. Kinds: {', '.join(FAULT_KINDS)}.") from None
+        raise ConfigurationError(f"--fault: {error}.") from None

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from itertools import islice
 from pathlib import Path
 
 import dlt
 from rich.console import Console
 
 from cockpit_source.configuration import project_folder
-from cockpit_source.report import create_table
+from cockpit_source.report import describe_scope
 from cockpit_source.scope_list import write_scope_list
 from cockpit_source.scope_sources import iter_scopes
-from cockpit_source.scopes import NO_RESELLER
 from cockpit_source.settings import Settings
 from cockpit_source.warehouse import Warehouse
 
@@ -34,11 +34,8 @@ def print_scopes(settings: Settings, pipeline: dlt.Pipeline, console: Console, *
             for listed in scope_list.iter_scopes():
                 sys.stdout.write(json.dumps({"scope_key": listed.scope_key, **listed.scope._asdict()}) + "\n")
             return
-        table = create_table("customer_id", "provider_instance_id", "reseller_id")
-        for _, listed in zip(range(_MAX_SHOWN), scope_list.iter_scopes(), strict=False):
-            customer, instance, reseller = listed.scope
-            table.add_row(customer, instance, reseller or NO_RESELLER)
-        console.print(table)
+        for listed in islice(scope_list.iter_scopes(), _MAX_SHOWN):
+            console.print(describe_scope(listed.scope), soft_wrap=True)
         if scope_list.total > _MAX_SHOWN:
             console.print(f"... and {scope_list.total - _MAX_SHOWN} more; --json prints all of them")
         merged = scope_list.listed - scope_list.total

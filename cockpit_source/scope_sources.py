@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ _CHUNK_ROWS = 10_000
 
 Record = Mapping[str, Any]
 QueryRows = Callable[[str], Iterator[Record]]
+# what a line is called, its number, and its values or the reason why it has none
+Line = tuple[str, int, Record | str]
 
 
 def iter_scopes(settings: ScopeSettings, folder: Path, query_rows: QueryRows) -> Iterator[Scope]:
@@ -35,21 +37,31 @@ def iter_scopes(settings: ScopeSettings, folder: Path, query_rows: QueryRows) ->
         path = folder / Path(settings.file).expanduser()
         return _check_lines(_read_file(path), f"The scopes file {path}")
     if settings.query:
-        return _check_lines(_number("row", query_rows(settings.query)), "The answer of scopes_query")
+        where = "The answer of scopes_query"
+        return _check_lines(_number("row", _check_first(query_rows(settings.query), where)), where)
     where = "The scopes list" if settings.origin == "tables" else "The product of the id lists"
     unit = "entry" if settings.origin == "tables" else "combination"
     return _check_lines(_number(unit, settings.rows), where)
 
 
-def _number(unit: str, records: Iterable[Record]) -> Iterator[tuple[str, int, Record]]:
+def _number(unit: str, records: Iterable[Record]) -> Iterator[Line]:
     for position, record in enumerate(records, start=1):
         yield unit, position, record
 
 
-def _check_lines(lines: Iterable[tuple[str, int, Record]], where: str) -> Iterator[Scope]:
+def _check_first(rows: Iterator[Record], where: str) -> Iterator[Record]:
+    for number, row in enumerate(rows):
+        if number == 0:
+            _check_columns(where, row)
+        yield row
+
+
+def _check_lines(lines: Iterable[Line], where: str) -> Iterator[Scope]:
     wrong: dict[tuple[str, str], list[int]] = defaultdict(list)
     for unit, position, record in lines:
         try:
+            if isinstance(record, str):
+                raise ValueError(record)
             yield parse_scope(record)
         except ValueError as error:
             wrong[unit, str(error)].append(position)
@@ -79,7 +91,7 @@ def _to_ranges(numbers: list[int]) -> str:
     return ", ".join("-".join(map(str, bounds)) for bounds in ranges)
 
 
-def _read_file(path: Path) -> Iterator[tuple[str, int, Record]]:
+def _read_file(path: Path) -> Iterator[Line]:
     readers = {".csv": _read_csv, ".parquet": _read_parquet, ".json": _read_json}
     reader = readers.get(path.suffix.lower(), _read_json_lines)
     if path.suffix.lower() not in FILE_TYPES:
@@ -99,33 +111,36 @@ def _read_file(path: Path) -> Iterator[tuple[str, int, Record]]:
         raise ConfigurationError(f"The scopes file {path} cannot be read: {error.strerror or error}.") from error
 
 
-def _check_columns(path: Path, columns: Iterable[str]) -> None:
-    missing = [name for name in _REQUIRED_COLUMNS if name not in set(columns)]
+def _check_columns(where: str, columns: Collection[str]) -> None:
+    missing = [name for name in _REQUIRED_COLUMNS if name not in columns]
     if missing:
         raise ConfigurationError(
-            f"The scopes file {path} has no column {' and no column '.join(missing)} (it has: "
-            f"{', '.join(columns) or 'none'}). The columns are {', '.join(ID_COLUMNS)}; the last may be left out."
+            f"{where} has no column {' and no column '.join(missing)} (it has: {', '.join(columns) or 'none'}). "
+            f"The columns are {', '.join(ID_COLUMNS)}; the last may be left out."
         )
 
 
-def _read_csv(path: Path) -> Iterator[tuple[str, int, Record]]:
+def _read_csv(path: Path) -> Iterator[Line]:
+    line_number = 1
     with path.open(encoding="utf-8-sig", newline="") as file:
-        header = file.readline()
-        separator = ";" if header.count(";") > header.count(",") else ","
-        columns = [name.strip().lower() for name in next(csv.reader([header], delimiter=separator), [])]
-        _check_columns(path, columns)
-        reader = csv.reader(file, delimiter=separator)
         try:
+            header = file.readline()
+            separator = ";" if header.count(";") > header.count(",") else ","
+            columns = [name.strip().lower() for name in next(csv.reader([header], delimiter=separator), [])]
+            _check_columns(f"The scopes file {path}", columns)
+            reader = csv.reader(file, delimiter=separator)
+            line_number = 2
             for cells in reader:
                 if any(cell.strip() for cell in cells):
-                    yield "line", reader.line_num + 1, dict(zip(columns, cells, strict=False))
+                    yield "line", line_number, dict(zip(columns, cells, strict=False))
+                line_number = reader.line_num + 2
         except csv.Error as error:
             raise ConfigurationError(
-                f"The scopes file {path} is not valid CSV at line {reader.line_num + 1}: {error}."
+                f"The scopes file {path} is not valid CSV at line {line_number}: {error}. Correct the line."
             ) from None
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[str, int, Record]]:
+def _read_parquet(path: Path) -> Iterator[Line]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -133,35 +148,51 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, int, Record]]:
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            _check_columns(path, names)
+            _check_columns(f"The scopes file {path}", [name.lower() for name in names])
             position = 0
-            columns = [name for name in ID_COLUMNS if name in names]
+            columns = [name for name in names if name.lower() in ID_COLUMNS]
             for batch in file.iter_batches(_CHUNK_ROWS, columns=columns):
                 for record in batch.to_pylist():
                     position += 1
-                    yield "row", position, record
+                    yield "row", position, _lower_names(record)
     except pa.ArrowException as error:
-        raise ConfigurationError(f"The scopes file {path} is not valid Parquet: {error}.") from None
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigurationError(
+            f"The scopes file {path} is not valid Parquet: {reason}. Write the file anew, or use CSV."
+        ) from None
 
 
-def _read_json(path: Path) -> Iterator[tuple[str, int, Record]]:
+def _read_json(path: Path) -> Iterator[Line]:
     try:
         elements = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ConfigurationError(f"The scopes file {path} is not valid JSON: {error}.") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"The scopes file {path} is not valid JSON: {error}. Correct it there.") from None
     if not isinstance(elements, list):
-        raise ConfigurationError(f"The scopes file {path} holds no JSON array of objects.")
+        raise ConfigurationError(
+            f"The scopes file {path} holds no JSON array. Make it an array of objects with "
+            f"{', '.join(ID_COLUMNS)}; a file of one object per line ends in .jsonl."
+        )
     for position, element in enumerate(elements, start=1):
-        yield "element", position, element if isinstance(element, dict) else {}
+        yield "element", position, _read_element(element)
 
 
-def _read_json_lines(path: Path) -> Iterator[tuple[str, int, Record]]:
+def _read_json_lines(path: Path) -> Iterator[Line]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                element = json.loads(line)
-            except json.JSONDecodeError:
-                element = {}
-            yield "line", number, element if isinstance(element, dict) else {}
+            if line.strip():
+                yield "line", number, _parse_json_line(line)
+
+
+def _parse_json_line(line: str) -> Record | str:
+    try:
+        return _read_element(json.loads(line))
+    except (json.JSONDecodeError, RecursionError):
+        return "it is not valid JSON"
+
+
+def _read_element(element: object) -> Record | str:
+    return _lower_names(element) if isinstance(element, dict) else "it is not a JSON object"
+
+
+def _lower_names(record: Record) -> Record:
+    return {name.lower(): value for name, value in record.items()}

@@ -99,13 +99,20 @@ class Settings:
     run_deadline_minutes: float | None = None
 
 
-def build_settings(raw: Mapping[str, Any], *, unknown: Sequence[str] = ()) -> Settings:
+def build_settings(raw: Mapping[str, Any], *, unknown: Sequence[str] = (), misplaced: Sequence[str] = ()) -> Settings:
     """`Settings` from raw values by key; None counts as missing.
+
+    `unknown` are names that were found where only keys belong, `misplaced` secrets found in a shared file.
 
     Raises:
         ConfigurationError: one message that names every wrong, missing, contradictory or unknown key.
     """
     problems = [values.describe_unknown_key(name, KEYS) for name in unknown]
+    problems += [
+        f"{name} stands in config.toml, a file that is meant to be shared. Move it to .dlt/secrets.toml or to "
+        f"{environment_name(name)}; replace the secret if the file was shared already."
+        for name in misplaced
+    ]
     read: dict[str, Any] = {}
     for name, key in KEYS.items():
         value = raw.get(name)
@@ -122,12 +129,6 @@ def build_settings(raw: Mapping[str, Any], *, unknown: Sequence[str] = ()) -> Se
     if problems:
         raise ConfigurationError(_compose_message(problems))
     return _assemble(read)
-
-
-def where_to_set(name: str) -> str:
-    """A sentence that says where key `name` may be set."""
-    file = ".dlt/secrets.toml" if KEYS[name].secret else ".dlt/config.toml"
-    return f"Set it in {file} under [{SECTION}], or in the environment as {environment_name(name)}."
 
 
 def environment_name(name: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cockpit_source.errors import CockpitError
 from cockpit_source.outcomes import ScopeResult
 from cockpit_source.scopes import PriorState
 from cockpit_source.tables import COUNT, FLAG, TEXT, TIME
@@ -194,13 +195,19 @@ def read_batches(paths: Sequence[Path], scopes_at_once: int = 1_000) -> Iterator
 
 def _publish(path: Path, content: Any) -> None:
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise CockpitError(
+            f"The work folder {path.parent} cannot be written: {error.strerror or error}. Free space or correct the "
+            "permissions, then run again; the load carries on."
+        ) from error

@@ -7,6 +7,7 @@ The row and its field names: https://developer.cloudcockpit.com/operation/operat
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from hashlib import blake2b
@@ -159,12 +160,18 @@ def _to_count(field: str, value: object) -> int | None:
 
 def _to_json(value: object) -> str:
     """Compact JSON, redacted, with text that every warehouse can store."""
-    clean = _clean_tree(redact_tree(value))
-    return json.dumps(clean, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    try:
+        clean = _clean_tree(redact_tree(value))
+        return json.dumps(clean, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    except RecursionError:
+        raise UnfitRow("the row is nested too deeply") from None
 
 
 def _to_raw(item: object) -> str:
-    raw = _to_json(item)
+    try:
+        raw = _to_json(item)
+    except UnfitRow as error:
+        return _to_json(str(error))
     return raw if len(raw) <= MAX_RAW_CHARACTERS else _to_json(raw[:MAX_RAW_CHARACTERS])
 
 
@@ -175,6 +182,9 @@ def _clean_tree(value: object) -> object:
         return [_clean_tree(element) for element in value]
     if isinstance(value, dict):
         return {clean_text(name): _clean_tree(element) for name, element in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        # a number such as 1e999 is valid JSON, and becomes an infinity that is not
+        return str(value)
     return value
 
 

@@ -1,4 +1,4 @@
-"""One HTTP exchange over `requests`: bounded in time and size, no redirects, no cookies, no netrc."""
+"""One HTTP exchange over the adapter of `requests`: bounded in time and size, no redirects, cookies or netrc."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
@@ -56,11 +55,8 @@ class Transport:
 
     def __init__(self, timeout_seconds: float, pool_size: int) -> None:
         self._timeout_seconds = timeout_seconds
-        self._session = requests.Session()
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = HTTPAdapter(pool_connections=4, pool_maxsize=pool_size, max_retries=0)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        # no Session: it reads redirects without limit, keeps cookies, and puts netrc entries in place of our token
+        self._adapter = HTTPAdapter(pool_connections=4, pool_maxsize=pool_size, max_retries=0)
         self._environment: dict[str, Any] = {}
         self._environment_lock = threading.Lock()
 
@@ -81,30 +77,28 @@ class Transport:
             requests.RequestException: no complete answer arrived, or it was larger than 32 MiB.
         """
         request = requests.PreparedRequest()
-        # prepared by hand: a Session would add credentials from a netrc file over ours
         request.prepare(method, url, headers=dict(headers or {}), params=dict(params or {}), data=form)
         request.headers.setdefault("Accept", "application/json")
         request.headers.setdefault("Accept-Encoding", "gzip, deflate")
         deadline = time.monotonic() + self._timeout_seconds
         connect = min(CONNECT_TIMEOUT_SECONDS, self._timeout_seconds)
-        with self._session.send(
+        with self._adapter.send(
             request,
             stream=True,
-            allow_redirects=False,
             timeout=(connect, self._timeout_seconds),
             **self._environment_settings(url),
         ) as response:
             return Reply(response.status_code, response.headers, _read_body(response, deadline))
 
     def close(self) -> None:
-        self._session.close()
+        self._adapter.close()
 
     def _environment_settings(self, url: str) -> dict[str, Any]:
         """Proxies and certificate settings of the environment, looked up once per host."""
         host = url.split("/", 3)[2]
         with self._environment_lock:
             if host not in self._environment:
-                merged = self._session.merge_environment_settings(url, {}, None, None, None)
+                merged = requests.Session().merge_environment_settings(url, {}, None, None, None)
                 self._environment[host] = {name: merged[name] for name in ("proxies", "verify", "cert")}
             settings: dict[str, Any] = self._environment[host]
             return settings
@@ -113,15 +107,20 @@ class Transport:
 def _read_body(response: requests.Response, deadline: float) -> bytes:
     chunks: list[bytes] = []
     size = 0
+    # as an attribute and not as an argument of read1, which replayed answers do not take
+    response.raw.decode_content = True
     try:
         # read1 returns what has arrived; read would wait for a full chunk, however slowly it trickles
-        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+        while chunk := response.raw.read1(_CHUNK_BYTES):
             size += len(chunk)
             if size > MAX_ANSWER_BYTES:
                 raise AnswerTooLarge(f"the answer is larger than {MAX_ANSWER_BYTES // 1024**2} MiB")
             if time.monotonic() > deadline:
                 raise requests.ReadTimeout("the answer did not end in time")
             chunks.append(chunk)
+    except requests.RequestException:
+        # ours from above, which are also OSErrors
+        raise
     except ReadTimeoutError as error:
         raise requests.ReadTimeout(str(error)) from error
     except (HTTPError, OSError) as error:
@@ -132,6 +131,8 @@ def _read_body(response: requests.Response, deadline: float) -> bytes:
 
 def _check_length(response: requests.Response, received: int) -> None:
     announced = response.headers.get("Content-Length", "")
-    expected = float(announced) if announced.isdigit() and not response.headers.get("Content-Encoding") else math.nan
+    expected = (
+        float(announced) if announced.isdecimal() and not response.headers.get("Content-Encoding") else math.nan
+    )
     if received < expected:
         raise requests.exceptions.ChunkedEncodingError(f"the answer broke off after {received} bytes")

@@ -72,7 +72,7 @@ class Warehouse:
         Raises:
             ConfigurationError: it is not one SELECT, or the warehouse does not accept it.
         """
-        _require_one_select(sql)
+        _require_one_select(sql, self._pipeline.destination.capabilities().sqlglot_dialect)
         try:
             for table in self._select(sql):
                 names = [name.lower() for name in table.column_names]
@@ -143,13 +143,25 @@ def _iter_tables(client: Any, sql: str, *values: Any) -> Iterator[pa.Table]:
             yield chunk if isinstance(chunk, pa.Table) else pa.Table.from_batches([chunk])
 
 
-def _require_one_select(sql: str) -> None:
+def _describe_sql_error(error: sqlglot.errors.SqlglotError) -> str:
+    if not isinstance(error, sqlglot.errors.ParseError) or not error.errors:
+        return redact(str(error).splitlines()[0]).rstrip(".")
+    first = error.errors[0]
+    return f"{str(first['description']).rstrip('.')} at line {first['line']}, column {first['col']}"
+
+
+def _require_one_select(sql: str, dialect: str | None) -> None:
     try:
-        statements = [statement for statement in sqlglot.parse(sql) if statement is not None]
+        # what follows the last semicolon, such as a comment, is no statement
+        parsed = sqlglot.parse(sql, dialect=dialect)
+        statements = [statement for statement in parsed if not isinstance(statement, exp.Semicolon | None)]
     except sqlglot.errors.SqlglotError as error:
-        raise ConfigurationError(f"scopes_query is not SQL that can be parsed: {error}.") from None
-    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
+        reason = _describe_sql_error(error)
+        raise ConfigurationError(f"scopes_query is not valid SQL: {reason}. Correct the SQL.") from None
+    is_select = len(statements) == 1 and isinstance(statements[0], exp.Query)
+    # a Postgres SELECT can hide a DELETE in its WITH
+    if not is_select or statements[0].find(exp.DML, exp.DDL, exp.Into):
         raise ConfigurationError(
-            "scopes_query must be one SELECT with the columns customer_id, provider_instance_id and, if wanted, "
-            "reseller_id."
+            "scopes_query is not one SELECT. Make it one, with the columns customer_id, provider_instance_id and, if "
+            "wanted, reseller_id."
         )

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from support import INSTANCE, Inventory, Model, ScopeIds, day, new_id, sku
 
-from cockpit_source.errors import ConfigurationError
+from cockpit_source.errors import CockpitError, ConfigurationError, WarehouseBusy
 from cockpit_source.load import LoadProgress
 from cockpit_source.sandbox import Sandbox
-from cockpit_source.spool import BATCH_SCOPES
+from cockpit_source.spool import BATCH_SCOPES, Spool, to_batch
 
 SCOPES: list[ScopeIds] = [(new_id(number), INSTANCE, None) for number in range(600)]
 
@@ -76,14 +76,13 @@ def _answers(scopes: list[ScopeIds]) -> dict[ScopeIds, tuple[str, list[dict[str,
     }
 
 
-def _kill_load(inventory: Inventory, trigger: Trigger, *, as_of: bool = True) -> None:
-    """Start a load in a process of its own and kill it with SIGKILL as soon as `trigger` holds."""
-    work = inventory.database.parent / "work"
+def _start_load(inventory: Inventory, *, as_of: bool = True) -> subprocess.Popen[str]:
+    """A load of all scopes in a process of its own."""
     tables = [dict(zip(("customer_id", "provider_instance_id", "reseller_id"), s, strict=True)) for s in SCOPES]
     order = {
         "tenant_key": inventory.tenant_key,
         "database": str(inventory.database),
-        "pipelines_dir": str(work / "pipelines"),
+        "pipelines_dir": str(inventory.database.parent / "work" / "pipelines"),
         "as_of": day(0).isoformat() if as_of else None,
         "settings": inventory.connection() | inventory.settings | {"scopes": tables},
     }
@@ -91,11 +90,21 @@ def _kill_load(inventory: Inventory, trigger: Trigger, *, as_of: bool = True) ->
     assert child.stdin is not None
     child.stdin.write(json.dumps(order))
     child.stdin.close()
+    return child
+
+
+def _wait_for(trigger: Trigger, inventory: Inventory, child: subprocess.Popen[str]) -> None:
     give_up_at = time.monotonic() + 60
-    while not trigger(work):
-        assert child.poll() is None, "the load ended before it could be killed"
-        assert time.monotonic() < give_up_at, "the moment to kill never came"
+    while not trigger(inventory.database.parent / "work"):
+        assert child.poll() is None, "the load ended before the moment came"
+        assert time.monotonic() < give_up_at, "the moment never came"
         time.sleep(0.002)
+
+
+def _kill_load(inventory: Inventory, trigger: Trigger, *, as_of: bool = True) -> None:
+    """Start a load and kill it with SIGKILL as soon as `trigger` holds."""
+    child = _start_load(inventory, as_of=as_of)
+    _wait_for(trigger, inventory, child)
     child.send_signal(signal.SIGKILL)
     child.wait()
 
@@ -118,7 +127,7 @@ def test_load_killed_is_carried_on_by_the_next(answering: Inventory, sandbox: Sa
     calls = sum(sandbox.call_counts().values())
     assert calls - calls_before <= len(SCOPES)
     assert calls - len(SCOPES) <= BATCH_SCOPES + answering.settings["max_concurrency"]
-    assert not list(answering.database.parent.glob("work/cockpit_spool/*/*"))
+    assert not [p for p in answering.database.parent.glob("work/cockpit_spool/*/*") if p.is_dir()]
 
 
 def test_interrupted_run_of_another_list_is_closed(answering: Inventory) -> None:
@@ -199,7 +208,7 @@ def test_rest_of_a_run_that_never_began_is_removed(inventory: Inventory) -> None
     (spool,) = inventory.database.parent.glob("work/cockpit_spool/*")
     (spool / "20260101T000000Z-00000000" / "batches").mkdir(parents=True)
     assert inventory.load(SCOPES[:1], day(1)).exit_code == 0
-    assert list(spool.iterdir()) == []
+    assert [path.name for path in spool.iterdir()] == ["run.lock"]
 
 
 def test_as_of_not_later_than_the_history_is_refused(inventory: Inventory) -> None:
@@ -212,3 +221,27 @@ def test_as_of_not_later_than_the_history_is_refused(inventory: Inventory) -> No
         inventory.load(SCOPES[:1], day(0))
     assert inventory.rows("runs", per_run=True) == before
     inventory.load(SCOPES[:1], day(1) + timedelta(microseconds=1))
+
+
+def test_second_load_beside_a_running_one_is_refused_and_names_it(answering: Inventory) -> None:
+    """The first goes on undisturbed."""
+    child = _start_load(answering)
+    try:
+        _wait_for(TRIGGERS["two batches are spooled"], answering, child)
+        with pytest.raises(WarehouseBusy, match=f"process {child.pid}"):
+            answering.load(SCOPES, day(0))
+        assert child.wait(timeout=60) == 0
+    finally:
+        child.kill()
+    (run,) = answering.rows("runs", per_run=True)
+    model = Model(answering.tenant_key)
+    model.run(run["run_id"], day(0), _answers(SCOPES))
+    model.check(answering.database)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_full_disk_is_one_message(inventory: Inventory) -> None:
+    spool = Spool.create(inventory.database.parent / "spool")
+    (spool.folder / "batches" / "000000.tmp").symlink_to("/dev/full")
+    with pytest.raises(CockpitError, match="cannot be written: No space left on device"):
+        spool.write_batch(to_batch([]))

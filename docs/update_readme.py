@@ -1,0 +1,77 @@
+"""Fills the blocks of README.md that come from the code or from a run: `make readme`, or `--only settings demo`.
+
+A block stands between `<!-- name -->` and `<!-- /name -->`. Blocks: `settings` (the list of keys), `demo` (what
+`cockpit demo` prints) and `bench` (what `benchmarks/load_scale.py` prints, a few minutes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from cockpit_source.settings import KEYS
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+
+
+def render_settings() -> str:
+    """The table of settings, as Markdown."""
+    lines = ["| key | valid | default |", "| --- | --- | --- |"]
+    for name, key in KEYS.items():
+        default = "" if key.default is None else f"`{key.default}`"
+        secret = " (in secrets.toml)" if key.secret else ""
+        lines.append(f"| `{name}` | {key.valid}{secret} | {default} |")
+    return "\n".join(lines)
+
+
+def run_demo() -> str:
+    """What `cockpit demo` prints, with the commands as they read after `make demo`."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "cockpit_source.cli", "demo"]
+        output = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    return _fence(output)
+
+
+def run_bench() -> str:
+    """What the benchmark prints."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "load_scale.py")]
+    return _fence(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def read_block(name: str, text: str) -> str:
+    """The content of a block, without its markers. Raises ValueError when it is not there."""
+    found = re.search(rf"<!-- {name} -->\n(.*?)\n?<!-- /{name} -->", text, re.DOTALL)
+    if found is None:
+        raise ValueError(f"README.md has no block {name!r}")
+    return found[1]
+
+
+def replace_block(name: str, content: str, text: str) -> str:
+    """`text` with the content of a block replaced."""
+    read_block(name, text)
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    return text[: text.index(start)] + f"{start}\n{content}\n{end}" + text[text.index(end) + len(end) :]
+
+
+def _fence(output: str) -> str:
+    return "```text\n" + "\n".join(line.rstrip() for line in output.strip().splitlines()) + "\n```"
+
+
+BLOCKS = {"settings": render_settings, "demo": run_demo, "bench": run_bench}
+
+
+def main() -> None:
+    """Fill the blocks."""
+    parser = argparse.ArgumentParser(description="Fill the generated blocks of README.md.")
+    parser.add_argument("--only", nargs="+", choices=BLOCKS, default=list(BLOCKS))
+    for name in parser.parse_args().only:
+        README.write_text(replace_block(name, BLOCKS[name](), README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -207,11 +207,11 @@ def _spool_results(run: Run, record: RunRecord, fetcher: Fetcher, already: list[
 
 
 def _read_unread(run: Run) -> Iterator[UnreadScope]:
-    """The first scopes of the run that were not read, from its spool."""
+    """The first scopes of the run that were tried and not read, from its spool."""
     shown = 0
     for path in run.spool.batches():
         table = pq.read_table(path, columns=list(UnreadScope.__dataclass_fields__))
-        unread = table.filter(pc.invert(pc.is_in(table["outcome"], pa.array(GOOD_OUTCOMES))))
+        unread = table.filter(pc.invert(pc.is_in(table["outcome"], pa.array([*GOOD_OUTCOMES, "skipped"]))))
         for row in unread.slice(0, MAX_UNREAD_SHOWN - shown).to_pylist():
             shown += 1
             yield UnreadScope(**row)

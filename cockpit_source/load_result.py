@@ -31,7 +31,8 @@ class UnreadScope:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """The result of one run. `unread_scopes` holds the first of them; `outcomes` counts all scopes by outcome.
+    """The result of one run. `outcomes` counts all scopes by outcome; `unread_scopes` holds the first
+    that were tried and not read, those that were skipped left out.
 
     `carried_on`: the run began in an earlier process that was interrupted. `stop_reason`: why it ended early, None
     when every scope was tried. `seconds` is wall time of this process.

@@ -11,7 +11,7 @@ from typing import Any
 
 import dlt
 from dlt.common.configuration.exceptions import ConfigurationException
-from dlt.common.destination import Destination
+from dlt.common.destination import Destination, DestinationCapabilitiesContext
 from dlt.common.destination.exceptions import DestinationException, UnknownDestinationModule
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 
@@ -25,6 +25,9 @@ DEFAULT_DATASET = "cockpit"
 
 # names that dlt leaves as they are, so that two spellings never meet in one schema
 _DATASET = re.compile(r"[a-z](?:_?[a-z0-9])*\Z")
+
+# merge strategies that the tables need
+_STRATEGIES = {"delete-insert", "scd2"}
 
 # of the loading connection only: a merge needs no more, and spills to disk beside the database if it ever does
 _DUCKDB_CONFIG = {"threads": 1, "memory_limit": "100MB"}
@@ -57,7 +60,8 @@ def create_pipeline(
 
     Raises:
         ConfigurationError: the destination is unknown or not configured, the dataset's name does not fit, the
-            DuckDB file is named like the dataset, which DuckDB cannot tell apart, or dlt cannot write its folder.
+            DuckDB file is named like the dataset, which DuckDB cannot tell apart, dlt has no merge for the
+            destination, or cannot write its folder.
     """
     set_runtime_defaults()
     if database is not None and destination != "duckdb":
@@ -90,6 +94,17 @@ def create_pipeline(
 def work_folder(pipeline: dlt.Pipeline) -> Path:
     """The folder of the pipeline's spool: beside dlt's own, which dlt may wipe."""
     return Path(pipeline.pipelines_dir).absolute().parent / "cockpit_spool" / pipeline.pipeline_name
+
+
+def _check_strategies(destination: str, capabilities: DestinationCapabilitiesContext) -> None:
+    """Refuse destinations on which dlt would silently append where it should merge."""
+    missing = _STRATEGIES - set(capabilities.supported_merge_strategies or ())
+    if missing:
+        raise ConfigurationError(
+            f"The destination {destination!r} cannot keep the tables exact: dlt has no "
+            f"{' and no '.join(sorted(missing))} merge for it. "
+            "Valid: a database, such as duckdb or postgres, or ducklake for Parquet files."
+        )
 
 
 def _duckdb_credentials(path: str) -> DuckDbCredentials:
@@ -139,6 +154,7 @@ def _locate(destination: str, options: dict[str, Any], dataset: str) -> str:
     """The address of the destination, without a password."""
     try:
         factory: Any = Destination.from_reference(destination, **options)
+        _check_strategies(destination, factory.capabilities())
         spec = factory.spec()
         if hasattr(spec, "_bind_dataset_name"):
             spec = spec._bind_dataset_name(dataset)

@@ -70,7 +70,7 @@ def _print_outcomes(result: LoadResult, console: Console) -> None:
 
 
 def _print_unread(result: LoadResult, console: Console) -> None:
-    unread = [scope for scope in result.unread_scopes if scope.outcome != "skipped"][:_MAX_SHOWN]
+    unread = result.unread_scopes[:_MAX_SHOWN]
     if not unread:
         return
     for alike in _group_by_reason(unread):

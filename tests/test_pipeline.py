@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 import sys
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import Inventory, new_id, sku
 
 from cockpit_source.configuration import open_project
 from cockpit_source.errors import ConfigurationError
@@ -193,3 +196,30 @@ def _configure(folder: Path, line: str) -> None:
     (folder / ".dlt").mkdir(parents=True)
     (folder / ".dlt" / "config.toml").write_text(f"[destination.duckdb]\n{line}\n", encoding="utf-8")
     open_project(folder)
+
+
+def test_destination_on_which_dlt_would_append_is_refused() -> None:
+    """A plain filesystem has no merge; dlt would append there without a word."""
+    with pytest.raises(ConfigurationError, match=r"no delete-insert and no scd2 merge for it\. Valid: a database"):
+        create_pipeline("t", destination="filesystem")
+
+
+def test_script_loads_like_the_command(inventory: Inventory, tmp_path: Path) -> None:
+    """`pipelines/license_inventory.py` in a project folder, with settings from the environment."""
+    inventory.answer(new_id(1), [sku("e3", 25, 22)])
+    settings = inventory.connection() | {"customers": f'["{new_id(1)}"]', "provider_instances": f'["{new_id(0)}"]'}
+    environment = {f"SOURCES__COCKPIT__{name.upper()}": str(value) for name, value in settings.items()}
+    script = Path(__file__).parent.parent / "pipelines" / "license_inventory.py"
+    command = [sys.executable, str(script), "inventory.duckdb"]
+    for _ in range(2):
+        ended = subprocess.run(command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True)
+        assert (ended.returncode, ended.stdout) == (0, "complete: 1 of 1 scopes, 1 licence rows\n"), ended.stderr
+    assert [row["total_licenses"] for row in inventory.rows("licenses")] == [25]
+    refused = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | environment | {"SOURCES__COCKPIT__CLIENT_SECRET": "wrong"},
+        capture_output=True,
+        text=True,
+    )
+    assert (refused.returncode, "Traceback" in refused.stderr) == (5, False)

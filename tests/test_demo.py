@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -50,8 +51,11 @@ def test_demo_run_twice_tells_the_same_and_leaves_nothing_running(tmp_path: Path
 
 def test_commands_that_the_demo_proposes_work(tmp_path: Path) -> None:
     run_demo(tmp_path, "--days", "1")
-    config = (tmp_path / "cockpit_demo" / ".dlt" / "config.toml").read_text()
-    port = int(re.search(r'base_url = "http://127.0.0.1:(\d+)"', config)[1])  # type: ignore[index]
+    # the port that the demo writes down may be taken on this machine
+    config = tmp_path / "cockpit_demo" / ".dlt" / "config.toml"
+    port = _free_port()
+    assert config.read_text().count("127.0.0.1:8765") == 2
+    config.write_text(config.read_text().replace("127.0.0.1:8765", f"127.0.0.1:{port}"))
     cockpit = [sys.executable, "-m", "cockpit_source.cli"]
     server = subprocess.Popen(
         [*cockpit, "sandbox", "--day", "1", "--port", str(port)], stdout=subprocess.PIPE, text=True, cwd=tmp_path
@@ -78,6 +82,12 @@ def test_demo_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "holds files that are not of a demo" in refused.stderr
     assert (tmp_path / "mine" / "file").read_text() == "keep"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _without_address(text: str) -> str:

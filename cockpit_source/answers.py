@@ -26,7 +26,7 @@ from cockpit_source.errors import (
 from cockpit_source.pacing import retry_after_seconds
 from cockpit_source.redaction import redact
 from cockpit_source.transforms import clean_text
-from cockpit_source.transport import AnswerTooLarge, Reply
+from cockpit_source.transport import AnswerTooLarge, Reply, describe_failure
 
 _MAX_TEXT = 1_000
 _MAX_ERRORS = 20
@@ -73,7 +73,7 @@ def to_transport_error(error: requests.RequestException, call: CallRecord) -> Ap
     """The typed error of an exchange that brought no complete answer."""
     if isinstance(error, AnswerTooLarge):
         return UnusableAnswer("too_large", str(error), call)
-    description = redact(clean_text(str(error)))[:_MAX_TEXT]
+    description = redact(clean_text(describe_failure(error)))[:_MAX_TEXT]
     if isinstance(error, requests.Timeout):
         return TransportFailed("timeout", description, call, transient=True)
     return TransportFailed(_name_transport_error(error), description, call, transient=True)

@@ -20,7 +20,7 @@ from cockpit_source.pacing import Backoff, retry_after_seconds
 from cockpit_source.redaction import REPLACEMENT, redact
 from cockpit_source.settings import Credentials
 from cockpit_source.transforms import clean_text
-from cockpit_source.transport import Transport
+from cockpit_source.transport import Transport, describe_failure
 
 _DEFAULT_LIFETIME_SECONDS = 3599.0
 _MAX_MARGIN_SECONDS = 120.0
@@ -126,7 +126,7 @@ class ClientCredentialsTokens:
             try:
                 reply = self._transport.send("POST", url, form=form)
             except requests.RequestException as error:
-                problem = f"{type(error).__name__}: {redact(str(error))}"
+                problem = redact(describe_failure(error))
             else:
                 if reply.status == 200:
                     return self._read_token(reply.json_or_none())

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -48,6 +49,23 @@ class Reply:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def describe_failure(error: requests.RequestException) -> str:
+    """What went wrong in an exchange; of a connection its host and innermost reason: "host:9: Connection refused"."""
+    if not isinstance(error, requests.ConnectionError):
+        return str(error)
+    host = urlsplit(error.request.url or "").netloc if error.request is not None else ""
+    reason: BaseException = error
+    while inner := _find_inner(reason):
+        reason = inner
+    text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+    return f"{host}: {text}" if host else text
+
+
+def _find_inner(error: BaseException) -> BaseException | None:
+    candidates = (getattr(error, "reason", None), error.__cause__, *error.args)
+    return next((inner for inner in candidates if isinstance(inner, BaseException)), None)
 
 
 class Transport:

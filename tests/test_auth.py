@@ -276,7 +276,12 @@ def test_sign_in_that_fails_for_a_moment_is_tried_again(sandbox: Sandbox, kind: 
 
 
 @pytest.mark.parametrize(
-    ("kind", "problem"), [("error_500", "HTTP 500"), ("reset", "ConnectionError"), ("redirect", "HTTP 302")]
+    ("kind", "problem"),
+    [
+        ("error_500", "HTTP 500"),
+        ("reset", r"127\.0\.0\.1:\d+: (Connection reset|Remote end closed)"),
+        ("redirect", "HTTP 302"),
+    ],
 )
 def test_sign_in_that_fails_to_the_last_attempt_is_remembered(sandbox: Sandbox, kind: str, problem: str) -> None:
     sandbox.faults.for_sign_in(kind)
@@ -426,5 +431,5 @@ def test_transport_errors_of_the_sign_in_are_told_without_secrets() -> None:
     service = FakeService(requests.ConnectionError(f"at ?client_secret={WRONG_SECRET}"))
     with pytest.raises(SignInError) as caught:
         service.tokens().current()
-    assert "(ConnectionError: at ?[redacted]" in str(caught.value)
+    assert "(at ?[redacted])" in str(caught.value)
     assert len(service.forms) == 3

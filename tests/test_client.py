@@ -45,6 +45,7 @@ from cockpit_source.sandbox import CSP_CLIENT, TOKEN_SCOPE, Sandbox, SandboxTena
 from cockpit_source.scopes import Scope
 from cockpit_source.settings import DEFAULT_BASE_URL, DEFAULT_TOKEN_SCOPE, DEFAULT_TOKEN_URL, build_settings
 from cockpit_source.transforms import find_items
+from cockpit_source.transport import Transport, describe_failure
 
 # where cassettes believe the API to be, whatever they were recorded from
 CASSETTE_PORT = 8765
@@ -820,3 +821,15 @@ def test_request_on_the_wire_is_one_get_with_our_headers() -> None:
     assert headers["X-Correlation-Id"] == answer.call.correlation_id
     assert headers["Accept"] == "application/json"
     assert headers["Accept-Encoding"] == "gzip, deflate"
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [("http://127.0.0.1:9/x", "127.0.0.1:9: Connection refused"), ("http://localhost:9/x", "localhost:9: ")],
+)
+def test_unreachable_host_is_told_by_its_name_and_reason(url: str, told: str) -> None:
+    """Not as a chain of the library's objects."""
+    with pytest.raises(requests.ConnectionError) as caught:
+        Transport(1.0, 1).send("GET", url)
+    assert describe_failure(caught.value).startswith(told)
+    assert "Pool" not in describe_failure(caught.value)

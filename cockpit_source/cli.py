@@ -37,6 +37,11 @@ Database = Annotated[
 ]
 Destination = Annotated[str, typer.Option(help="dlt destination, configured as dlt wants it.")]
 Dataset = Annotated[str, typer.Option(help="Dataset (schema) that holds the tables.")]
+# as in cockpit_source.sandbox, an extra that need not be installed to read the help
+_FAULT_KINDS = (
+    "throttle, throttle_date, throttle_bare, error_500, html_503, reset, truncated, hang, wrong_shape, sign_in_page, "
+    "redirect, expired_token, oversized"
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -95,7 +100,7 @@ def check(
     sys.exit(run_checks(lambda: _resolve(scopes_file), open_pipeline, create_console()))
 
 
-@app.command(epilog="Example: cockpit scopes --json > scopes.json")
+@app.command(epilog="Example: cockpit scopes --json > scopes.jsonl")
 def scopes(
     project: Project = None,
     scopes_file: ScopesFile = None,
@@ -104,7 +109,7 @@ def scopes(
     dataset: Dataset = "cockpit",
     as_json: AsJson = False,
 ) -> None:
-    """Print the scopes that a load would read, duplicates merged."""
+    """Print the scopes that a load would read, duplicates merged; as JSON one object per line."""
     _enter_project(project)
     from cockpit_source.pipeline import create_pipeline
     from cockpit_source.report import create_console
@@ -165,7 +170,9 @@ def sandbox(
     customers: Annotated[int, typer.Option(min=1, help="Customers of the simulated tenant.")] = 120,
     day: Annotated[int, typer.Option(min=0, help="Simulated day, from 0.")] = 0,
     latency_ms: Annotated[float, typer.Option(min=0, help="Delay of every answer.")] = 0,
-    fault: Annotated[list[str] | None, typer.Option(help="KIND=RATE, rate from 0 to 1; repeatable.")] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option(help=f"KIND=RATE, rate from 0 to 1; repeatable. Kinds: {_FAULT_KINDS}.")
+    ] = None,
     project: Annotated[
         Path | None, typer.Option(help="Write a project for this sandbox (.dlt, scopes.csv) into this folder.")
     ] = None,
@@ -199,7 +206,7 @@ def _require_sandbox(module: str, function: str) -> Callable[..., Any]:
             raise
         raise ConfigurationError(
             f"The sandbox is an extra, and {error.name} is not installed. "
-            'Install it with: pip install "cockpit-source[sandbox]"'
+            'Install it from the clone: pip install -c constraints.txt ".[sandbox]"'
         ) from None
 
 

@@ -170,11 +170,13 @@ def _print_unread(console: Console, connection: duckdb.DuckDBPyConnection, names
 def _print_next_steps(console: Console, folder: Path, days: int) -> None:
     program = _program()
     place = os.path.relpath(folder)
-    query = "FROM cockpit.license_history ORDER BY valid_from DESC LIMIT 10"
+    columns = "sku_name, total_licenses, consumed_licenses, valid_from::DATE AS since, valid_to::DATE AS until"
+    query = f"SELECT {columns} FROM cockpit.license_history WHERE valid_to IS NOT NULL LIMIT 10"
     python = os.path.relpath(sys.executable) if program != "cockpit" else "python"
-    console.print(f"Database: {place}/{DATABASE_NAME}, dataset cockpit. Try next:", soft_wrap=True)
+    database = f"{place}/{DATABASE_NAME}"
+    console.print(f"Database: {database}, dataset cockpit. Try next:", soft_wrap=True)
     for line in (
-        f"{python} -c \"import duckdb; duckdb.connect('{place}/{DATABASE_NAME}').sql('{query}').show()\"",
+        f"{python} -c \"import duckdb; duckdb.connect('{database}', read_only=True).sql('{query}').show()\"",
         f"{program} sandbox --day {days}   # serve the next day; leave it running",
         f"{program} load --project {place}   # in another terminal: load it",
     ):

@@ -92,7 +92,7 @@ class RunOpener:
             spooled = interrupted.open_record(self._settings).done
             self._note(
                 f"Carrying on run {interrupted.info.run_id}, which was interrupted: {spooled} of "
-                f"{interrupted.info.total} scopes are read already (--fresh starts over)."
+                f"{interrupted.info.total} scopes are done already (--fresh starts over)."
             )
             return interrupted
         run.spool.remove()

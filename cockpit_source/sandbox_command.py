@@ -15,6 +15,8 @@ from cockpit_source.sandbox import CSP_CLIENT, FAULT_KINDS, TOKEN_SCOPE, Faults,
 
 DEFAULT_PORT = 8765
 
+_HEADER = "# Points at the sandbox, a simulated tenant on this machine."
+
 
 def serve_sandbox(
     *,
@@ -55,11 +57,15 @@ def serve_sandbox(
 def write_project(
     folder: Path, tenant: SandboxTenant, day: int, base_url: str, database: str = DEFAULT_DATABASE
 ) -> None:
-    """A project folder for the sandbox at `base_url`: configuration, its (public) secrets, the scopes of `day`."""
+    """A project folder for the sandbox at `base_url`: configuration, its (public) secrets, the scopes of `day`.
+
+    Raises ConfigurationError where the folder holds another project, which is left as it is.
+    """
     settings = folder / ".dlt"
+    _refuse_other_project(folder, settings)
     settings.mkdir(parents=True, exist_ok=True)
     (settings / "config.toml").write_text(
-        "# Points at the sandbox, a simulated tenant on this machine.\n"
+        f"{_HEADER}\n"
         "[runtime]\ndlthub_telemetry = false\n\n"
         f'[sources.cockpit]\ntenant = "{tenant.domain}"\nbase_url = "{base_url}"\n'
         f'token_url = "{base_url}/oauth2/v2.0/token"\ntoken_scope = "{TOKEN_SCOPE}"\n'
@@ -74,6 +80,17 @@ def write_project(
         writer = csv.writer(file)
         writer.writerow(("customer_id", "provider_instance_id", "reseller_id"))
         writer.writerows(tenant.scopes(day))
+
+
+def _refuse_other_project(folder: Path, settings: Path) -> None:
+    files = (settings / "config.toml", settings / "secrets.toml", folder / "scopes.csv")
+    existing = [path for path in files if path.exists()]
+    config = settings / "config.toml"
+    is_ours = config.is_file() and config.read_text(encoding="utf-8", errors="replace").startswith(_HEADER)
+    if existing and not is_ours:
+        raise ConfigurationError(
+            f"{existing[0]} is not of a sandbox and would be overwritten. Choose another folder with --project."
+        )
 
 
 def _write_project(folder: Path, tenant: SandboxTenant, day: int, base_url: str) -> None:

@@ -28,7 +28,7 @@ from cockpit_source.load_result import LoadResult, UnreadScope
 from cockpit_source.progress import ProgressDisplay
 from cockpit_source.report import print_result
 from cockpit_source.run_record import RunRecord
-from cockpit_source.sandbox import CSP_CLIENT, TOKEN_SCOPE, Sandbox, running_sandbox
+from cockpit_source.sandbox import CSP_CLIENT, FAULT_KINDS, TOKEN_SCOPE, Sandbox, running_sandbox
 from cockpit_source.settings import build_settings
 
 A: ScopeIds = (new_id(1), INSTANCE, None)
@@ -221,7 +221,7 @@ def test_some_not_read_names_them_and_why(loaded: Path, api: Sandbox, cockpit: C
     reason, scope = ran.out.splitlines()[4:6]
     assert reason == "forbidden, http_403: these credentials may not read this"
     assert scope == f"  customer {B[0]}, provider instance {INSTANCE}"
-    assert "A scope that was not read keeps the rows of its last good read." in ran.out
+    assert "A scope that was not read keeps the rows of its last good read, if it had one." in ran.out
     licences = {(row["customer_id"], row["sku_id"]) for row in read_rows(loaded / "w.duckdb", "licenses")}
     assert licences == {(A[0], "e3"), (B[0], "e3")}
 
@@ -649,3 +649,24 @@ def _record(done: int, total: int) -> RunRecord:
     record.total = total
     record.outcomes["ok"] = done
     return record
+
+
+def test_help_of_the_sandbox_lists_every_fault() -> None:
+    from cockpit_source.cli import _FAULT_KINDS
+
+    assert tuple(_FAULT_KINDS.split(", ")) == FAULT_KINDS
+
+
+def test_sandbox_leaves_the_project_of_somebody_else_alone(cockpit: Command, project: Path) -> None:
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    assert (
+        "is not of a sandbox and would be overwritten" in cockpit("sandbox", "--port", 0, "--project", project).error
+    )
+    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+
+
+def test_load_that_is_refused_everywhere_asks_for_the_tenant(cockpit: Command, project: Path, api: Sandbox) -> None:
+    configure(project, api, tenant="portal.wrong.example")
+    ran = cockpit("load", "--project", project)
+    assert ran.exit_code == 1
+    assert "Every scope was refused: check that tenant is the domain of your portal" in ran.out

@@ -84,7 +84,7 @@ def _print_unread(result: LoadResult, console: Console) -> None:
     if others > 0:
         query = f"SELECT * FROM {result.dataset}.scope_runs WHERE run_id = '{result.run_id}'"
         console.print(f"... and {others} more: {query}", soft_wrap=True)
-    if not result.good and result.outcomes.get("forbidden", 0) + result.outcomes.get("not_found", 0) == len(unread):
+    if result.outcomes.get("forbidden", 0) + result.outcomes.get("not_found", 0) == result.scopes_total:
         console.print("Every scope was refused: check that tenant is the domain of your portal, and the role.")
     console.print("A scope that was not read keeps the rows of its last good read, if it had one.")
 

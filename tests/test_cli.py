@@ -666,7 +666,11 @@ def test_sandbox_leaves_the_project_of_somebody_else_alone(cockpit: Command, pro
 
 
 def test_load_that_is_refused_everywhere_asks_for_the_tenant(cockpit: Command, project: Path, api: Sandbox) -> None:
+    """Also where more scopes were refused than are shown."""
+    many = "".join(f"{new_id(number)},{new_id(0)},\n" for number in range(60))
+    (project / "scopes.csv").write_text(HEADER + many)
     configure(project, api, tenant="portal.wrong.example")
     ran = cockpit("load", "--project", project)
     assert ran.exit_code == 1
+    assert "... and 40 more" in ran.out
     assert "Every scope was refused: check that tenant is the domain of your portal" in ran.out

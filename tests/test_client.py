@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +22,8 @@ from uuid import UUID
 
 import pytest
 import requests
-from requests.adapters import HTTPAdapter
 from support import new_id, sku
+from urllib3 import HTTPConnectionPool
 
 from cockpit_source.client import CockpitClient
 from cockpit_source.errors import (
@@ -185,17 +185,26 @@ def replayed(pacer: ClockedPacer, real_tenant: RealTenant | None, while_recordin
         yield client
 
 
+@dataclass(frozen=True)
+class SentRequest:
+    """A request as it leaves the client."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+
+
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[requests.PreparedRequest]:
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[SentRequest]:
     """Every request as it leaves the client, on a cassette or not."""
-    seen: list[requests.PreparedRequest] = []
-    send = HTTPAdapter.send
+    seen: list[SentRequest] = []
+    urlopen = HTTPConnectionPool.urlopen
 
-    def note(self: HTTPAdapter, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        seen.append(request)
-        return send(self, request, **options)
+    def note(self: HTTPConnectionPool, method: str, url: str, body: Any, headers: Any, **options: Any) -> Any:
+        seen.append(SentRequest(method, f"{self.scheme}://{self.host}:{self.port}{url}", headers))
+        return urlopen(self, method, url, body, headers, **options)
 
-    monkeypatch.setattr(HTTPAdapter, "send", note)
+    monkeypatch.setattr(HTTPConnectionPool, "urlopen", note)
     return seen
 
 
@@ -364,7 +373,7 @@ def test_sign_in_page_with_200_is_unusable(replayed: CockpitClient, while_record
 
 @pytest.mark.vcr
 def test_reseller_of_a_scope_is_in_the_query_and_otherwise_absent(
-    replayed: CockpitClient, while_recording: Prepare, sent: list[requests.PreparedRequest]
+    replayed: CockpitClient, while_recording: Prepare, sent: list[SentRequest]
 ) -> None:
     with_reseller = replayed.list_licenses(RESOLD)
     without = replayed.list_licenses(RESOLD._replace(reseller_id=None))
@@ -386,7 +395,7 @@ def test_reseller_without_relation_is_forbidden(replayed: CockpitClient, while_r
 
 @pytest.mark.vcr
 def test_headers_of_every_attempt_are_complete_and_the_correlation_id_fresh(
-    replayed: CockpitClient, while_recording: Prepare, sent: list[requests.PreparedRequest]
+    replayed: CockpitClient, while_recording: Prepare, sent: list[SentRequest]
 ) -> None:
     while_recording(lambda sandbox: sandbox.faults.for_customer(PLAIN.customer_id, "html_503", 2))
     answer = replayed.list_licenses(PLAIN)
@@ -407,7 +416,7 @@ def test_headers_of_every_attempt_are_complete_and_the_correlation_id_fresh(
 
 @pytest.mark.vcr
 def test_401_is_repeated_once_with_a_new_token(
-    replayed: CockpitClient, while_recording: Prepare, sent: list[requests.PreparedRequest]
+    replayed: CockpitClient, while_recording: Prepare, sent: list[SentRequest]
 ) -> None:
     replayed.list_licenses(PLAIN)
     first = replayed.tokens.current()
@@ -421,7 +430,7 @@ def test_401_is_repeated_once_with_a_new_token(
 
 @pytest.mark.vcr
 def test_401_with_a_new_token_too_is_a_refused_sign_in(
-    replayed: CockpitClient, while_recording: Prepare, sent: list[requests.PreparedRequest]
+    replayed: CockpitClient, while_recording: Prepare, sent: list[SentRequest]
 ) -> None:
     while_recording(lambda sandbox: sandbox.faults.for_customer(PLAIN.customer_id, "expired_token"))
     with pytest.raises(SignInRefused, match=r"a token that was just issued \(401\)\. Check that tenant") as caught:
@@ -432,7 +441,7 @@ def test_401_with_a_new_token_too_is_a_refused_sign_in(
 
 @pytest.mark.vcr
 def test_redirect_is_not_followed(
-    replayed: CockpitClient, while_recording: Prepare, sent: list[requests.PreparedRequest]
+    replayed: CockpitClient, while_recording: Prepare, sent: list[SentRequest]
 ) -> None:
     while_recording(lambda sandbox: sandbox.faults.for_customer(PLAIN.customer_id, "redirect"))
     with pytest.raises(ServerFailed, match="HTTP 302, http_302: the API answered with a redirect") as caught:

@@ -81,9 +81,8 @@ def run_load(
     progress = progress or LoadProgress()
     as_of = as_of.astimezone(UTC) if as_of is not None else None
     folder = work_folder(pipeline)
-    with dlt.config.values(_dlt_options(pipeline)), _frugal_arrow(), run_lock(folder):
-        warehouse = Warehouse(pipeline)
-        warehouse.check()
+    warehouse = Warehouse(pipeline)
+    with dlt.config.values(_dlt_options(pipeline)), _frugal_arrow(), run_lock(folder), warehouse.held_open():
         if abort_unfinished_package(pipeline):
             progress.notes.append("Aborted a load package that was left unfinished; its rows are loaded anew.")
         opener = RunOpener(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,6 +43,18 @@ class Warehouse:
         """
         for _ in self._select("SELECT 1 AS one"):
             pass
+
+    @contextmanager
+    def held_open(self) -> Iterator[None]:
+        """Open the destination as `check` does; DuckDB stays open, since it writes a checkpoint at every last close.
+
+        Raises:
+            WarehouseError: as `check`.
+        """
+        is_duckdb = self._pipeline.destination.destination_name == "duckdb"
+        with self._pipeline_client() if is_duckdb else nullcontext():
+            self.check()
+            yield
 
     def prior_scopes(self, tenant_key: str) -> Iterator[pa.Table]:
         """Rows of `scopes` of one tenant, as tables with the columns of `PRIOR_SCHEMA`; none before the first run."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cockpit_source.client import CockpitClient
-from cockpit_source.configuration import configuration_files, project_folder
+from cockpit_source.configuration import configuration_files
 from cockpit_source.errors import (
     EXIT_ALL_READ,
     EXIT_FAILED,
@@ -25,8 +25,8 @@ from cockpit_source.errors import (
 )
 from cockpit_source.fetch import utc_now
 from cockpit_source.outcomes import judge_answer
-from cockpit_source.scope_list import ScopeList, write_scope_list
-from cockpit_source.scope_sources import iter_scopes
+from cockpit_source.scope_list import ScopeList
+from cockpit_source.scope_listing import PreparedList, ScopeLister
 from cockpit_source.settings import Settings
 from cockpit_source.warehouse import Warehouse
 
@@ -47,21 +47,28 @@ def run_checks(
         warehouse = Warehouse(open_pipeline(settings.tenant_key))
         warehouse.check()
         _report(console, step, warehouse.location)
-        step = "scope list"
-        with tempfile.TemporaryDirectory(prefix="cockpit-") as folder:
-            scopes = iter_scopes(settings.scopes, project_folder(), warehouse.query_rows)
-            scope_list = write_scope_list(Path(folder), settings.tenant_key, scopes)
-            _report(console, step, f"{scope_list.total} scopes from {scope_list.listed} lines")
+        with tempfile.TemporaryDirectory(prefix="cockpit-") as folder, CockpitClient(settings) as client:
             step = "sign-in"
-            with CockpitClient(settings) as client:
-                client.tokens.current()
-                way = "a ready token, not yet tried" if settings.credentials.access_token else "token received"
-                _report(console, step, way)
-                step = "one call"
-                return _call_once(client, scope_list, console)
+            client.tokens.current()
+            way = "a ready token, not yet tried" if settings.credentials.access_token else "token received"
+            _report(console, step, way)
+            step = "scope list"
+            prepared = ScopeLister(settings, client, warehouse).prepare(Path(folder), utc_now())
+            _report(console, step, _describe_list(prepared))
+            if prepared.problem:
+                console.print(f"[bold red]failed[/bold red]     {step}: {escape(prepared.problem)}", soft_wrap=True)
+            step = "one call"
+            exit_code = _call_once(client, prepared.scope_list, console)
+            return exit_code or (EXIT_SOME_NOT_READ if prepared.problem else EXIT_ALL_READ)
     except CockpitError as error:
         console.print(f"[bold red]failed[/bold red]     {step}: {escape(str(error))}", soft_wrap=True)
         return error.exit_code
+
+
+def _describe_list(prepared: PreparedList) -> str:
+    if prepared.discovery is not None:
+        return prepared.discovery.describe()
+    return f"{prepared.scope_list.total} scopes from {prepared.scope_list.listed} lines"
 
 
 def _call_once(client: CockpitClient, scope_list: ScopeList, console: Console) -> int:

@@ -77,6 +77,26 @@ class CockpitClient:
             params["resellerId"] = _check_id(scope.reseller_id)
         return self._get(f"/v1/Customers/{_check_id(scope.customer_id)}/licenses", params)
 
+    def list_customers(self, page_number: int, page_size: int) -> Answer:
+        """GET /v1/Customers: a page, deleted customers among the others. Raises as `list_licenses`."""
+        return self._get_page("/v1/Customers", page_number, page_size)
+
+    def list_provider_instances(self, page_number: int, page_size: int) -> Answer:
+        """GET /v1/Providers/Instances: a page. Raises as `list_licenses`."""
+        return self._get_page("/v1/Providers/Instances", page_number, page_size)
+
+    def list_resellers(self, page_number: int, page_size: int) -> Answer:
+        """GET /v1/Resellers, for the role csp only: a page. Raises as `list_licenses`."""
+        return self._get_page("/v1/Resellers", page_number, page_size)
+
+    def list_delegated_admin_relationships(self, customer_id: str, provider_instance_id: str) -> Answer:
+        """GET /v1/Customers/{customerId}/delegated-admin-relationships: an array. Raises as `list_licenses`."""
+        params = {"providerInstanceId": _check_id(provider_instance_id)}
+        return self._get(f"/v1/Customers/{_check_id(customer_id)}/delegated-admin-relationships", params)
+
+    def _get_page(self, path: str, page_number: int, page_size: int) -> Answer:
+        return self._get(path, {"pageNumber": str(page_number), "pageSize": str(page_size)})
+
     def _get(self, path: str, params: Mapping[str, str]) -> Answer:
         call = _CallInProgress()
         failure: ApiError | None = None

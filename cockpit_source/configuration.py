@@ -25,7 +25,15 @@ from dlt.common.runtime.run_context import switch_context
 from cockpit_source import values
 from cockpit_source.errors import ConfigurationError
 from cockpit_source.redaction import redact
-from cockpit_source.settings import KEYS, SECTION, Settings, build_settings, environment_name
+from cockpit_source.settings import (
+    KEYS,
+    SCOPE_LISTS,
+    SCOPE_WAYS,
+    SECTION,
+    Settings,
+    build_settings,
+    environment_name,
+)
 
 # sections of their own below [sources.cockpit], read by other parts
 _SUBSECTIONS = frozenset({"deletions"})
@@ -35,7 +43,7 @@ def resolve_settings(**overrides: Any) -> Settings:
     """`Settings` from dlt's configuration; a keyword argument that is not None wins over it.
 
     A scope list given as an argument (`customers` and `provider_instances`, `scopes`, `scopes_file` or
-    `scopes_query`) replaces the configured one, whichever way that was given.
+    `scopes_query`, or `discover`) replaces the configured one, whichever way that was given.
 
     Raises:
         ConfigurationError: one message that names every wrong, missing, contradictory or unknown key.
@@ -48,7 +56,7 @@ def resolve_settings(**overrides: Any) -> Settings:
     return build_settings({**configured, **misplaced, **given}, unknown=unknown, misplaced=sorted(misplaced))
 
 
-_SCOPE_KEYS = frozenset({"customers", "provider_instances", "resellers", "scopes", "scopes_file", "scopes_query"})
+_SCOPE_KEYS = frozenset({*SCOPE_LISTS, *SCOPE_WAYS})
 
 
 def configuration_files() -> list[tuple[Path, bool]]:

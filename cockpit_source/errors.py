@@ -3,6 +3,7 @@
 CockpitError                 the message is written for the person who runs the load
 ├── ConfigurationError       a setting is missing or wrong: correct it        (exit 2)
 │   └── ScopeListError       lines of a scope list do not fit: correct them   (exit 2)
+│       └── EmptyScopeList   it has none
 ├── SignInError              no usable token: the run stops                   (exit 1)
 │   └── SignInRefused        the credentials were turned down: replace them   (exit 5)
 ├── ApiError                 one call gave nothing that can be used: its scope is skipped
@@ -13,6 +14,7 @@ CockpitError                 the message is written for the person who runs the 
 │   ├── ServerFailed         5xx and other statuses that carry no licences
 │   ├── TransportFailed      no complete answer arrived
 │   └── UnusableAnswer       an answer outside the contract
+├── DiscoveryFailed          discovery found nothing to load                  (exit 1)
 ├── RunStopped               the run ended before this call
 └── WarehouseError           the destination cannot be used                   (exit 2)
     └── WarehouseBusy        another process holds it: try again              (exit 6)
@@ -48,6 +50,10 @@ class ScopeListError(ConfigurationError):
     """Lines of a scope list do not fit; names all of them at once."""
 
 
+class EmptyScopeList(ScopeListError):
+    """A scope list without a line."""
+
+
 class SignInError(CockpitError):
     """No usable token could be had, so no call can succeed."""
 
@@ -56,6 +62,10 @@ class SignInRefused(SignInError):
     """The sign-in service or the API turned the credentials down."""
 
     exit_code = EXIT_SIGN_IN_REFUSED
+
+
+class DiscoveryFailed(CockpitError):
+    """Discovery found no scope to load."""
 
 
 class RunStopped(CockpitError):

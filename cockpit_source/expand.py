@@ -67,6 +67,7 @@ class Expansion:
             "last_good_run_id": pc.if_else(good, run_id, prior["last_good_run_id"]),
             "last_good_at": pc.if_else(good, batch["observed_at"], prior["last_good_at"]),
             "failing_runs": pc.if_else(good, 0, pc.add(prior["failing_runs"], 1)),
+            "has_active_gdap": prior["has_active_gdap"],
         }
         if not self.full_list:
             columns["delisted_at"] = prior["delisted_at"]
@@ -81,6 +82,10 @@ class Expansion:
     def to_rejected_rows(self, batch: pa.Table) -> pa.Table:
         scoped, rejected = _flatten(batch, "rejected")
         return self._complete({**scoped, **rejected}, len(scoped["scope_key"]), REJECTED_ROWS)
+
+    def to_listed(self, table: Table, rows: pa.Table) -> pa.Table:
+        """Rows of a table that discovery fills."""
+        return self._complete({name: rows[name] for name in rows.column_names}, len(rows), table)
 
     def to_runs(self, row: Mapping[str, Any]) -> pa.Table:
         return self._complete({name: pa.array([value]) for name, value in row.items()}, 1, RUNS)

@@ -37,6 +37,7 @@ from cockpit_source.packages import (
 from cockpit_source.pipeline import work_folder
 from cockpit_source.recovery import Run, RunOpener
 from cockpit_source.run_record import RunRecord
+from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.scopes import GOOD_OUTCOMES
 from cockpit_source.settings import Settings
 from cockpit_source.source import batch_results
@@ -51,8 +52,13 @@ class LoadProgress:
 
     def __init__(self) -> None:
         self.record: RunRecord | None = None
+        self.stage = "preparing"
         self.packages = 0
         self.notes: list[str] = []
+
+    def show_stage(self, stage: str) -> None:
+        """What is being done before the first scope is read."""
+        self.stage = stage
 
 
 def run_load(
@@ -73,6 +79,8 @@ def run_load(
 
     Raises:
         ConfigurationError: settings, scope list or `as_of` do not work; nothing was read.
+        DiscoveryFailed: discovery found nothing to load.
+        SignInError: discovery had no usable token; later the result says so.
         WarehouseError: the destination cannot be used. What was read is in the spool; the next run loads it.
         WarehouseBusy: another run of the same pipeline, or another program, holds the database.
     """
@@ -85,20 +93,24 @@ def run_load(
     with dlt.config.values(_dlt_options(pipeline)), _frugal_arrow(), run_lock(folder), warehouse.held_open():
         if abort_unfinished_package(pipeline):
             progress.notes.append("Aborted a load package that was left unfinished; its rows are loaded anew.")
-        opener = RunOpener(
-            pipeline,
-            warehouse,
-            settings,
-            folder,
-            full_list=full_list,
-            as_of=as_of,
-            now=lambda: as_of or utc_now(),
-            note=progress.notes.append,
-        )
-        run = opener.open(fresh=fresh)
-        record = progress.record = run.open_record(settings)
         pacer = Pacer(settings.max_requests_per_second)
         with CockpitClient(settings, pacer=pacer) as client:
+            lister = ScopeLister(
+                settings, client, warehouse, note=progress.notes.append, show_stage=progress.show_stage
+            )
+            opener = RunOpener(
+                pipeline,
+                warehouse,
+                settings,
+                lister,
+                folder,
+                full_list=full_list,
+                as_of=as_of,
+                now=lambda: as_of or utc_now(),
+                note=progress.notes.append,
+            )
+            run = opener.open(fresh=fresh)
+            record = progress.record = run.open_record(settings)
             record.calls = client.calls
             fetcher = _create_fetcher(client, pacer, settings, as_of)
             loader = PackageLoader(pipeline, run.facts, run.spool, record)
@@ -110,7 +122,7 @@ def run_load(
             scopes_listed=record.listed,
             outcomes=dict(record.outcomes),
             license_rows=record.license_rows,
-            delisted=pq.read_metadata(run.scope_list.unlisted_path).num_rows if full_list else 0,
+            delisted=pq.read_metadata(run.scope_list.unlisted_path).num_rows if run.info.full_list else 0,
             requests=record.requests,
             throttled=record.calls.throttled,
             packages=loader.loaded,
@@ -121,6 +133,7 @@ def run_load(
             unread_scopes=tuple(_read_unread(run)),
             stop_reason=fetcher.stop_reason,
             sign_in_error=fetcher.sign_in_error,
+            listing_problem=run.info.listing_problem,
         )
         run.spool.remove()
     return result

@@ -35,7 +35,8 @@ class LoadResult:
     that were tried and not read, those that were skipped left out.
 
     `carried_on`: the run began in an earlier process that was interrupted. `stop_reason`: why it ended early, None
-    when every scope was tried. `seconds` is wall time of this process.
+    when every scope was tried. `listing_problem`: why discovery may lack scopes, None when it does not. `seconds` is
+    wall time of this process.
     """
 
     run_id: str
@@ -55,6 +56,7 @@ class LoadResult:
     unread_scopes: tuple[UnreadScope, ...] = ()
     stop_reason: str | None = None
     sign_in_error: SignInError | None = None
+    listing_problem: str | None = None
 
     @property
     def good(self) -> int:
@@ -68,7 +70,8 @@ class LoadResult:
             return self.sign_in_error.exit_code
         if not self.good:
             return EXIT_FAILED
-        return EXIT_ALL_READ if self.good == self.scopes_total else EXIT_SOME_NOT_READ
+        all_read = self.good == self.scopes_total and self.listing_problem is None
+        return EXIT_ALL_READ if all_read else EXIT_SOME_NOT_READ
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain values, for JSON."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from dlt.common.exceptions import DltException
 
+from cockpit_source.listing_store import listed_files
 from cockpit_source.run_record import RunRecord
 from cockpit_source.source import PackagePart, RunFacts, package_source
 from cockpit_source.spool import Spool, read_batches
@@ -66,7 +67,10 @@ def collect_packages(queue: BatchQueue) -> Iterator[tuple[list[Path], bool]]:
 
 
 class PackageLoader:
-    """Loads the packages of one run. The row of the run goes into the first package and the last."""
+    """Loads the packages of one run.
+
+    The row of the run goes into the first package and the last, what discovery listed into the first.
+    """
 
     def __init__(self, pipeline: dlt.Pipeline, facts: RunFacts, spool: Spool, record: RunRecord) -> None:
         self._pipeline = pipeline
@@ -81,8 +85,8 @@ class PackageLoader:
         Raises:
             WarehouseError: the destination refused it; its batches stay in the spool.
         """
-        run_row = [] if self.loaded else [PackagePart(run=self._record.to_row(None))]
-        self._load(chain(_result_parts(batches), run_row), batches)
+        opening = [] if self.loaded else [PackagePart(run=self._record.to_row(None))]
+        self._load(chain(self._listed_parts(), _result_parts(batches), opening), batches)
 
     def load_last(
         self, batches: Sequence[Path], finished_at: datetime, unlisted: Path | None, *, interrupted: bool = False
@@ -90,7 +94,11 @@ class PackageLoader:
         """Load the last package: with the final row of the run and, after a full list, the delisted scopes."""
         delisted = () if unlisted is None else _delisted_parts(unlisted, self._record.started_at)
         run_row = PackagePart(run=self._record.to_row(finished_at, interrupted=interrupted))
-        self._load(chain(_result_parts(batches), delisted, [run_row]), batches)
+        self._load(chain(self._listed_parts(), _result_parts(batches), delisted, [run_row]), batches)
+
+    def _listed_parts(self) -> Iterator[PackagePart]:
+        if not self.loaded:
+            yield PackagePart(listed=listed_files(self._spool.folder))
 
     def _load(self, parts: Iterable[PackagePart], batches: Sequence[Path]) -> None:
         try:

@@ -77,12 +77,16 @@ class ProgressDisplay:
                 if record := self._progress.record:
                     details_now = self._describe(record)
                     bar.update(task, total=record.total, completed=record.done, details=details_now)
+                else:
+                    bar.update(task, details=self._progress.stage)
 
     def _show_lines(self) -> None:
         while not self._ended.wait(_PLAIN_LINE_SECONDS):
             self._show_notes()
             if record := self._progress.record:
                 self._print(f"{record.done} of {record.total} scopes, {self._describe(record)}")
+            else:
+                self._print(self._progress.stage)
 
     def _show_notes(self) -> None:
         notes = self._progress.notes

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import dlt
 
-from cockpit_source.configuration import project_folder
 from cockpit_source.errors import ConfigurationError
 from cockpit_source.fetch import Clock, utc_now
 from cockpit_source.outcomes import skip
 from cockpit_source.packages import PackageLoader
 from cockpit_source.run_record import RunRecord, new_run_id
-from cockpit_source.scope_list import ScopeList, write_scope_list
-from cockpit_source.scope_sources import iter_scopes
+from cockpit_source.scope_list import ScopeList
+from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.settings import Settings
 from cockpit_source.source import RunFacts, batch_results
 from cockpit_source.spool import RunInfo, Spool, to_batch
@@ -44,7 +43,8 @@ class Run:
     def open_record(self, settings: Settings) -> RunRecord:
         """The record of the run, with what its spool already holds."""
         record = RunRecord(self.info.run_id, settings, self.info.started_at)
-        record.start(self.scope_list, full_list=self.info.full_list)
+        info = self.info
+        record.start(self.scope_list, full_list=info.full_list, listing_problem=info.listing_problem)
         record.count_spooled(self.spool.batches())
         return record
 
@@ -57,6 +57,7 @@ class RunOpener:
         pipeline: dlt.Pipeline,
         warehouse: Warehouse,
         settings: Settings,
+        lister: ScopeLister,
         folder: Path,
         *,
         full_list: bool,
@@ -67,6 +68,7 @@ class RunOpener:
         self._pipeline = pipeline
         self._warehouse = warehouse
         self._settings = settings
+        self._lister = lister
         self._folder = folder
         self._full_list = full_list
         self._as_of = as_of
@@ -76,25 +78,26 @@ class RunOpener:
     def open(self, *, fresh: bool) -> Run:
         """The run to read: the interrupted one where it is young and of the same list, else a new one.
 
+        A list that was discovered is not discovered again for that.
+
         Raises:
             ConfigurationError: the scope list or `as_of` does not work.
+            DiscoveryFailed: discovery found nothing to load.
+            SignInError: discovery has no usable token.
         """
         interrupted = self._find_interrupted()
         if interrupted is not None and (fresh or not self._is_young(interrupted)):
             self._close(interrupted)
             interrupted = None
+        if interrupted is not None and self._is_same_discovery(interrupted):
+            return self._carry_on(interrupted)
         run = self._create()
         if interrupted is None:
             self._check_as_of(run)
             return run
         if self._is_same(interrupted, run):
             run.spool.remove()
-            spooled = interrupted.open_record(self._settings).done
-            self._note(
-                f"Carrying on run {interrupted.info.run_id}, which was interrupted: {spooled} of "
-                f"{interrupted.info.total} scopes are done already (--fresh starts over)."
-            )
-            return interrupted
+            return self._carry_on(interrupted)
         run.spool.remove()
         self._close(interrupted)
         # what was just loaded belongs to the state that the new run begins with
@@ -121,6 +124,18 @@ class RunOpener:
         # simulated days have no age; whether the day is the same is compared below
         return run.info.as_of is not None or utc_now() - run.info.started_at < CARRY_ON_WITHIN
 
+    def _carry_on(self, run: Run) -> Run:
+        spooled = run.open_record(self._settings).done
+        self._note(
+            f"Carrying on run {run.info.run_id}, which was interrupted: {spooled} of "
+            f"{run.info.total} scopes are done already (--fresh starts over)."
+        )
+        return run
+
+    def _is_same_discovery(self, interrupted: Run) -> bool:
+        is_wanted = self._settings.scopes.origin == "discover"
+        return is_wanted and interrupted.info.is_discovered and interrupted.info.as_of == self._as_of
+
     def _is_same(self, interrupted: Run, new: Run) -> bool:
         old, wanted = interrupted.info, new.info
         return (old.scopes_hash, old.full_list, old.as_of) == (wanted.scopes_hash, wanted.full_list, wanted.as_of)
@@ -129,26 +144,23 @@ class RunOpener:
         started_at = self._now()
         run_id = new_run_id(utc_now())
         spool = Spool.create(self._folder / run_id)
-        settings = self._settings
         try:
-            scope_list = write_scope_list(
-                spool.folder,
-                settings.tenant_key,
-                iter_scopes(settings.scopes, project_folder(), self._warehouse.query_rows),
-                self._warehouse.prior_scopes(settings.tenant_key),
-            )
+            prepared = self._lister.prepare(spool.folder, started_at)
         except BaseException:
             spool.remove()
             raise
+        scope_list = prepared.scope_list
         info = RunInfo(
             run_id,
-            settings.tenant_key,
+            self._settings.tenant_key,
             started_at,
-            self._full_list,
+            self._full_list and prepared.problem is None,
             self._as_of,
             scope_list.total,
             scope_list.listed,
             scope_list.scopes_hash,
+            prepared.discovery is not None,
+            prepared.problem,
         )
         spool.write_info(info)
         return Run(spool, info, scope_list)

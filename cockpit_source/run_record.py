@@ -34,6 +34,7 @@ class RunRecord:
         self.total = 0
         self.listed = 0
         self.full_list = True
+        self.listing_problem: str | None = None
         self.license_rows = 0
         self.outcomes: Counter[str] = Counter()
         self.calls = CallCounter()
@@ -58,12 +59,13 @@ class RunRecord:
     def requests(self) -> int:
         return self.calls.requests + self._earlier_requests
 
-    def start(self, scope_list: ScopeList, *, full_list: bool) -> None:
-        """Take over the size and hash of the list."""
+    def start(self, scope_list: ScopeList, *, full_list: bool, listing_problem: str | None = None) -> None:
+        """Take over the size and hash of the list; `listing_problem` says why it may lack scopes."""
         self.total = scope_list.total
         self.listed = scope_list.listed
         self._scopes_hash = scope_list.scopes_hash
         self.full_list = full_list
+        self.listing_problem = listing_problem
 
     def count(self, results: Iterable[ScopeResult]) -> None:
         """Count results as they come in."""
@@ -86,7 +88,7 @@ class RunRecord:
             return "interrupted"
         if not self.good:
             return "failed"
-        return "complete" if self.good == self.total else "partial"
+        return "complete" if self.good == self.total and self.listing_problem is None else "partial"
 
     def to_row(self, finished_at: datetime | None, *, interrupted: bool = False) -> Mapping[str, Any]:
         """The row in `runs`; while the run goes on `finished_at` is None."""

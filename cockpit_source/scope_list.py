@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
-from cockpit_source.errors import ScopeListError
+from cockpit_source.errors import EmptyScopeList
 from cockpit_source.scopes import ListedScope, PriorState, Scope, scope_key
+from cockpit_source.scratch import connect_scratch, create_table, insert_rows, quote_path
 
 _CHUNK_ROWS = 5_000
-_MEMORY_LIMIT = "256MB"
 
 _GIVEN_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("scope_key", "customer_id", "provider_instance_id", "reseller_id")]
+    [
+        ("scope_key", pa.string()),
+        ("customer_id", pa.string()),
+        ("provider_instance_id", pa.string()),
+        ("reseller_id", pa.string()),
+        ("position", pa.int64()),
+    ]
+)
+GDAP_SCHEMA = pa.schema(
+    [("customer_id", pa.string()), ("provider_instance_id", pa.string()), ("is_active", pa.bool_())]
 )
 PRIOR_SCHEMA = pa.schema(
     [
@@ -65,14 +74,14 @@ class ScopeList:
 
     def iter_scopes(self, read_already: Sequence[Path] = ()) -> Iterator[ListedScope]:
         """The scopes in the order of the list, without those that the spool batches `read_already` hold."""
-        with _connect(self.folder) as connection:
+        with connect_scratch(self.folder) as connection:
             condition = "true"
             if read_already:
-                files = ", ".join(_quote(path) for path in read_already)
+                files = ", ".join(quote_path(path) for path in read_already)
                 condition = f"scope_key NOT IN (SELECT scope_key FROM read_parquet([{files}]))"
             cursor = connection.execute(
                 f"SELECT scope_key, customer_id, provider_instance_id, reseller_id, {', '.join(_PRIOR_COLUMNS)} "
-                f"FROM read_parquet({_quote(self.path)}) WHERE {condition} ORDER BY position"
+                f"FROM read_parquet({quote_path(self.path)}) WHERE {condition} ORDER BY position"
             )
             for batch in cursor.to_arrow_reader(_CHUNK_ROWS):
                 for key, customer, instance, reseller, *prior in zip(
@@ -82,73 +91,75 @@ class ScopeList:
 
 
 def write_scope_list(
-    folder: Path, tenant_key: str, scopes: Iterable[Scope], prior: Iterable[pa.Table] = ()
+    folder: Path,
+    tenant_key: str,
+    scopes: Iterable[Scope],
+    prior: Iterable[pa.Table] = (),
+    *,
+    keep_known: bool = False,
+    gdap_pairs: Path | None = None,
 ) -> ScopeList:
     """Merge `scopes`, join them with `prior` (tables of `PRIOR_SCHEMA`) and write both results into `folder`.
 
+    `keep_known` adds the scopes that are in `prior` and not delisted, for a listing that is not complete.
+    `gdap_pairs` is a Parquet file of `GDAP_SCHEMA`.
+
     Raises:
-        ScopeListError: the list is empty, or `scopes` raised it for its wrong lines.
+        EmptyScopeList: there is not one.
+        ScopeListError: `scopes` raised it for its wrong lines.
     """
-    with _connect(folder) as connection:
-        _create_table(connection, "given", _GIVEN_SCHEMA)
+    with connect_scratch(folder) as connection:
+        create_table(connection, "given", _GIVEN_SCHEMA)
         listed = _insert_scopes(connection, tenant_key, scopes)
+        create_table(connection, "prior", PRIOR_SCHEMA)
+        for table in prior:
+            insert_rows(connection, "prior", table.select(PRIOR_SCHEMA.names).cast(PRIOR_SCHEMA))
+        if keep_known:
+            listed += _insert_known(connection, listed)
         if not listed:
-            raise ScopeListError(
+            raise EmptyScopeList(
                 "The scope list is empty; nothing was loaded and nothing was changed. "
                 "Check the list, file or query that it comes from."
             )
-        _create_table(connection, "prior", PRIOR_SCHEMA)
-        for table in prior:
-            _insert_table(connection, "prior", table.select(PRIOR_SCHEMA.names).cast(PRIOR_SCHEMA))
-        prior_columns = ", ".join(
-            "coalesce(failing_runs, 0) AS failing_runs" if name == "failing_runs" else name for name in _PRIOR_COLUMNS
-        )
-        scope_list = ScopeList(folder, 0, listed, "")
-        connection.execute(
-            f"""COPY (
-                SELECT m.*, {prior_columns} FROM (
-                    SELECT min(position) AS position, * EXCLUDE position FROM given GROUP BY ALL
-                ) m LEFT JOIN prior USING (scope_key) ORDER BY position
-            ) TO {_quote(scope_list.path)} (FORMAT parquet)"""
-        )
-        connection.execute(
-            f"""COPY (
-                SELECT * FROM prior WHERE delisted_at IS NULL AND scope_key NOT IN (SELECT scope_key FROM given)
-                ORDER BY scope_key
-            ) TO {_quote(scope_list.unlisted_path)} (FORMAT parquet)"""
-        )
-        total, digest = _hash_keys(connection, scope_list.path)
-        return ScopeList(folder, total, listed, digest)
+        create_table(connection, "gdap", GDAP_SCHEMA)
+        if gdap_pairs is not None:
+            connection.execute(f"INSERT INTO gdap BY NAME SELECT * FROM read_parquet({quote_path(gdap_pairs)})")
+        return _write_files(connection, ScopeList(folder, 0, listed, ""))
 
 
-def _connect(folder: Path) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(
-        config={
-            "memory_limit": _MEMORY_LIMIT,
-            "threads": 1,
-            "temp_directory": str(folder / "sort"),
-        }
+def _write_files(connection: duckdb.DuckDBPyConnection, scope_list: ScopeList) -> ScopeList:
+    known = {
+        "failing_runs": "coalesce(failing_runs, 0) AS failing_runs",
+        "has_active_gdap": "gdap.is_active AS has_active_gdap",
+    }
+    connection.execute(
+        f"""COPY (
+            SELECT m.*, {", ".join(known.get(name, name) for name in _PRIOR_COLUMNS)} FROM (
+                SELECT min(position) AS position, * EXCLUDE position FROM given GROUP BY ALL
+            ) m LEFT JOIN prior USING (scope_key) LEFT JOIN gdap ON gdap.customer_id = m.customer_id
+                AND gdap.provider_instance_id = m.provider_instance_id
+            ORDER BY position
+        ) TO {quote_path(scope_list.path)} (FORMAT parquet)"""
     )
+    connection.execute(
+        f"""COPY (
+            SELECT * FROM prior WHERE delisted_at IS NULL AND scope_key NOT IN (SELECT scope_key FROM given)
+            ORDER BY scope_key
+        ) TO {quote_path(scope_list.unlisted_path)} (FORMAT parquet)"""
+    )
+    total, digest = _hash_keys(connection, scope_list.path)
+    return replace(scope_list, total=total, scopes_hash=digest)
 
 
-def _quote(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
-
-
-def _create_table(connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema) -> None:
-    connection.register("empty", schema.empty_table())
-    position = "nextval('positions') AS position, " if name == "given" else ""
-    if position:
-        connection.execute("CREATE SEQUENCE positions")
-    connection.execute(f"CREATE TABLE {name} AS SELECT {position}* FROM empty")
-    connection.unregister("empty")
-
-
-def _insert_table(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
-    connection.register("chunk", table)
-    position = "nextval('positions'), " if name == "given" else ""
-    connection.execute(f"INSERT INTO {name} SELECT {position}* FROM chunk")
-    connection.unregister("chunk")
+def _insert_known(connection: duckdb.DuckDBPyConnection, listed: int) -> int:
+    connection.execute(
+        f"""INSERT INTO given BY NAME
+            SELECT scope_key, customer_id, provider_instance_id, reseller_id,
+                {listed} + row_number() OVER (ORDER BY scope_key) AS position
+            FROM prior WHERE delisted_at IS NULL AND scope_key NOT IN (SELECT scope_key FROM given)"""
+    )
+    row = connection.execute(f"SELECT count(*) FROM given WHERE position > {listed}").fetchone()
+    return int(row[0]) if row else 0
 
 
 def _insert_scopes(connection: duckdb.DuckDBPyConnection, tenant_key: str, scopes: Iterable[Scope]) -> int:
@@ -157,14 +168,15 @@ def _insert_scopes(connection: duckdb.DuckDBPyConnection, tenant_key: str, scope
     while chunk := list(islice(remaining, _CHUNK_ROWS)):
         listed += len(chunk)
         columns = [[scope_key(tenant_key, scope) for scope in chunk], *map(list, zip(*chunk, strict=True))]
-        _insert_table(connection, "given", pa.table(columns, schema=_GIVEN_SCHEMA))
+        positions = pa.array(range(listed - len(chunk), listed), pa.int64())
+        insert_rows(connection, "given", pa.table([*columns, positions], schema=_GIVEN_SCHEMA))
     return listed
 
 
 def _hash_keys(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[int, str]:
     digest = hashlib.sha256()
     total = 0
-    cursor = connection.execute(f"SELECT scope_key FROM read_parquet({_quote(path)}) ORDER BY scope_key")
+    cursor = connection.execute(f"SELECT scope_key FROM read_parquet({quote_path(path)}) ORDER BY scope_key")
     while rows := cursor.fetchmany(_CHUNK_ROWS):
         total += len(rows)
         for (key,) in rows:

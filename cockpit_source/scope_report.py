@@ -11,10 +11,10 @@ from pathlib import Path
 import dlt
 from rich.console import Console
 
-from cockpit_source.configuration import project_folder
+from cockpit_source.client import CockpitClient
+from cockpit_source.fetch import utc_now
 from cockpit_source.report import describe_scope
-from cockpit_source.scope_list import write_scope_list
-from cockpit_source.scope_sources import iter_scopes
+from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.settings import Settings
 from cockpit_source.warehouse import Warehouse
 
@@ -26,10 +26,16 @@ def print_scopes(settings: Settings, pipeline: dlt.Pipeline, console: Console, *
 
     Raises:
         ScopeListError: lines that do not fit, or an empty list.
+        DiscoveryFailed: discovery found nothing.
     """
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)  # noqa: T201 - what discovery has to say is no result
+
     with tempfile.TemporaryDirectory(prefix="cockpit-") as folder:
-        scopes = iter_scopes(settings.scopes, project_folder(), Warehouse(pipeline).query_rows)
-        scope_list = write_scope_list(Path(folder), settings.tenant_key, scopes)
+        with CockpitClient(settings) as client:
+            lister = ScopeLister(settings, client, Warehouse(pipeline), note=say)
+            scope_list = lister.prepare(Path(folder), utc_now()).scope_list
         if as_json:
             for listed in scope_list.iter_scopes():
                 sys.stdout.write(json.dumps({"scope_key": listed.scope_key, **listed.scope._asdict()}) + "\n")

@@ -34,7 +34,10 @@ class Scope(NamedTuple):
 
 
 class PriorState(NamedTuple):
-    """What the warehouse knew of a scope when the run began; None where it knew nothing."""
+    """What was known of a scope when the run began; None where nothing was.
+
+    All from the warehouse but `has_active_gdap`, which discovery finds out.
+    """
 
     first_seen_at: datetime | None = None
     last_listed_run_id: str | None = None
@@ -42,6 +45,7 @@ class PriorState(NamedTuple):
     last_good_at: datetime | None = None
     failing_runs: int = 0
     delisted_at: datetime | None = None
+    has_active_gdap: bool | None = None
 
 
 class ListedScope(NamedTuple):

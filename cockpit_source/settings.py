@@ -24,7 +24,11 @@ DEFAULT_TOKEN_SCOPE = "api://b92a36a4-feb8-4f47-a69c-29a180aa6d0a/.default"  # n
 CONNECT_TIMEOUT_SECONDS = 10.0
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
-ScopeOrigin = Literal["lists", "tables", "file", "query"]
+ScopeOrigin = Literal["lists", "tables", "file", "query", "discover"]
+
+# what is loaded is said in one of these ways, or by the product of the lists
+SCOPE_WAYS = ("scopes", "scopes_file", "scopes_query", "discover")
+SCOPE_LISTS = ("customers", "provider_instances", "resellers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +56,18 @@ KEYS: dict[str, Key] = {
     "scopes": Key(values.read_tables, "a list of tables with customer_id, provider_instance_id, reseller_id"),
     "scopes_file": Key(values.read_text, "the path of a CSV, Parquet or JSON file"),
     "scopes_query": Key(values.read_text, "one SELECT on the warehouse"),
+    "discover": Key(values.read_flag, "true, to load every customer that the API lists", False),
+    "page_size": Key(values.whole_number(1, 2000), "a whole number from 1 to 2000, rows a page of a listing", 2000),
+    "contact_data": Key(values.read_flag, "true or false: keep addresses and contacts of what is discovered", False),
+    "gdap_relationships": Key(values.read_flag, "true or false: read them too, one more call a scope", False),
     "max_concurrency": Key(values.whole_number(1, 256), "a whole number from 1 to 256", 32),
     "max_requests_per_second": Key(values.number(0.01, 10_000), "a number from 0.01 to 10000, or left out"),
     "max_attempts": Key(values.whole_number(1, 20), "a whole number from 1 to 20", 5),
     "timeout_seconds": Key(values.number(0.1, 3600), "a number from 0.1 to 3600", 60.0),
     "patience_seconds": Key(values.number(0, 86_400), "a number from 0 to 86400", 300.0),
     "run_deadline_minutes": Key(values.number(0.01, 10_080), "a number from 0.01 to 10080, or left out"),
+    "after_run_command": Key(values.read_text, "a command that runs after every load"),
+    "after_run_webhook": Key(values.read_webhook, "an https address, told of every load", secret=True),
 }
 
 
@@ -74,7 +84,10 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class ScopeSettings:
-    """Where the scope list comes from, and exactly one of the ways filled in. Rows are as configured, unchecked."""
+    """Where the scope list comes from, and exactly one of the ways filled in. Rows are as configured, unchecked.
+
+    Of discovery there is nothing to fill in.
+    """
 
     origin: ScopeOrigin
     rows: tuple[Mapping[str, Any], ...] = ()
@@ -84,7 +97,11 @@ class ScopeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of a load, checked. Times are seconds unless the name says minutes."""
+    """All settings of a load, checked. Times are seconds unless the name says minutes.
+
+    `page_size` (rows a page), `contact_data` and `gdap_relationships` (whether to keep or read them) are for
+    discovery.
+    """
 
     tenant: str
     tenant_key: str
@@ -97,6 +114,11 @@ class Settings:
     timeout_seconds: float = 60.0
     patience_seconds: float = 300.0
     run_deadline_minutes: float | None = None
+    page_size: int = 2000
+    contact_data: bool = False
+    gdap_relationships: bool = False
+    after_run_command: str | None = None
+    after_run_webhook: str | None = field(default=None, repr=False)
 
 
 def build_settings(raw: Mapping[str, Any], *, unknown: Sequence[str] = (), misplaced: Sequence[str] = ()) -> Settings:
@@ -159,22 +181,27 @@ def _find_credential_problems(raw: Mapping[str, Any]) -> list[str]:
 
 def _find_scope_problems(raw: Mapping[str, Any]) -> list[str]:
     given = {name for name in raw if name in KEYS and not values.is_missing(raw[name])}
-    ways: list[str] = [name for name in ("scopes", "scopes_file", "scopes_query") if name in given]
-    lists = [name for name in ("customers", "provider_instances", "resellers") if name in given]
+    ways: list[str] = [name for name in SCOPE_WAYS if name in given and not _is_off(raw[name])]
+    lists = [name for name in SCOPE_LISTS if name in given]
     if lists:
         ways.insert(0, " with ".join(lists))
     if len(ways) > 1:
         return [f"the scopes are given in several ways ({'; '.join(ways)}): keep one and remove the others."]
     if not ways:
         return [
-            "no scopes are configured: set customers and provider_instances, or scopes, or scopes_file, "
-            "or scopes_query."
+            "no scopes are configured: set discover = true, or customers and provider_instances, or scopes, or "
+            "scopes_file, or scopes_query."
         ]
     return [
         f"{name} is missing: it goes together with {other}."
         for name, other in (("customers", "provider_instances"), ("provider_instances", "customers"))
         if lists and name not in given
     ]
+
+
+def _is_off(value: Any) -> bool:
+    """Whether a flag says no; a wrong one does not, since it is complained about elsewhere."""
+    return value is False or (isinstance(value, str) and value.strip().lower() == "false")
 
 
 def _assemble(read: Mapping[str, Any]) -> Settings:
@@ -198,12 +225,19 @@ def _assemble(read: Mapping[str, Any]) -> Settings:
                 "timeout_seconds",
                 "patience_seconds",
                 "run_deadline_minutes",
+                "page_size",
+                "contact_data",
+                "gdap_relationships",
+                "after_run_command",
+                "after_run_webhook",
             )
         },
     )
 
 
 def _assemble_scopes(read: Mapping[str, Any]) -> ScopeSettings:
+    if read["discover"]:
+        return ScopeSettings("discover")
     if read["scopes_file"]:
         return ScopeSettings("file", file=read["scopes_file"])
     if read["scopes_query"]:

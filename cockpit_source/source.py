@@ -13,23 +13,24 @@ from typing import Any
 
 import dlt
 import pyarrow as pa
+import pyarrow.parquet as pq
 from dlt.common.configuration.exceptions import ConfigurationException
 from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineNotActive
 
 from cockpit_source.client import CockpitClient
-from cockpit_source.configuration import project_folder, resolve_settings
-from cockpit_source.errors import CockpitError, ConfigurationError
+from cockpit_source.configuration import resolve_settings
+from cockpit_source.errors import CockpitError
 from cockpit_source.expand import Expansion
 from cockpit_source.fetch import Fetcher, utc_now
+from cockpit_source.listing_store import listed_files
 from cockpit_source.outcomes import ScopeResult
 from cockpit_source.pacing import Pacer
 from cockpit_source.run_record import RunRecord, new_run_id
-from cockpit_source.scope_list import write_scope_list
-from cockpit_source.scope_sources import iter_scopes
+from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.settings import Settings
 from cockpit_source.spool import BATCH_ROWS, BATCH_SCOPES, to_batch
-from cockpit_source.tables import TABLES, Table
+from cockpit_source.tables import LISTED_TABLES, TABLES, Table
 from cockpit_source.warehouse import Warehouse
 
 SOURCE_NAME = "cockpit"
@@ -38,12 +39,16 @@ _BARE_BATCH_SCOPES = 1_000
 
 @dataclass(frozen=True, slots=True)
 class PackagePart:
-    """A part of a load package: results of scopes, scopes that were delisted, or the row of the run."""
+    """A part of a load package: results of scopes, delisted scopes, the row of the run, or what discovery listed.
+
+    `listed` holds Parquet files by table; the listed tables that it lacks get no rows, but exist from then on.
+    """
 
     results: pa.Table | None = None
     delisted: pa.Table | None = None
     delisted_at: datetime | None = None
     run: Mapping[str, Any] | None = None
+    listed: Mapping[str, Path] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ def _create_transformer(parts: Any, table: Table, facts: RunFacts) -> DltResourc
     def expand(part: PackagePart) -> Iterator[pa.Table]:
         load_id = dlt.current.load_package_state()["load_id"]
         expansion = Expansion(facts.run_id, facts.tenant_key, load_id, facts.full_list, facts.allow_drops)
-        yield from _expand_part(expansion, part, table.name)
+        yield from _expand_part(expansion, part, table)
 
     hints: dict[str, Any] = {
         # scd2 tells versions apart by their hash; a primary key would be one that versions break
@@ -89,13 +94,18 @@ def _create_transformer(parts: Any, table: Table, facts: RunFacts) -> DltResourc
     return transformer
 
 
-def _expand_part(expansion: Expansion, part: PackagePart, table_name: str) -> Iterator[pa.Table]:
-    if part.run is not None and table_name == "runs":
+def _expand_part(expansion: Expansion, part: PackagePart, table: Table) -> Iterator[pa.Table]:
+    if table in LISTED_TABLES:
+        if part.listed is not None:
+            path = part.listed.get(table.name)
+            yield expansion.to_listed(table, pq.read_table(path)) if path else table.arrow_schema.empty_table()
+        return
+    if part.run is not None and table.name == "runs":
         yield expansion.to_runs(part.run)
-    if part.delisted is not None and table_name == "scopes":
+    if part.delisted is not None and table.name == "scopes":
         yield expansion.to_delisted_scopes(part.delisted, part.delisted_at)
-    if part.results is not None and table_name != "runs":
-        yield getattr(expansion, f"to_{table_name}")(part.results)
+    if part.results is not None and table.name != "runs":
+        yield getattr(expansion, f"to_{table.name}")(part.results)
 
 
 def cockpit_source(*, allow_drops: bool = False, as_of: datetime | None = None, **settings: Any) -> DltSource:
@@ -119,25 +129,26 @@ def _read_all(settings: Settings, run_id: str, as_of: datetime | None) -> Iterat
     warehouse = _current_warehouse()
     clock = utc_now if as_of is None else lambda: as_of
     record = RunRecord(run_id, settings, clock())
-    with tempfile.TemporaryDirectory(prefix="cockpit-") as folder:
-        scopes = iter_scopes(settings.scopes, project_folder(), _query_rows(warehouse))
-        prior = warehouse.prior_scopes(settings.tenant_key) if warehouse else ()
-        scope_list = write_scope_list(Path(folder), settings.tenant_key, scopes, prior)
-        record.start(scope_list, full_list=True)
-        pacer = Pacer(settings.max_requests_per_second)
-        with CockpitClient(settings, pacer=pacer) as client:
-            fetcher = Fetcher(
-                client,
-                pacer,
-                max_concurrency=settings.max_concurrency,
-                deadline_seconds=settings.run_deadline_minutes and settings.run_deadline_minutes * 60,
-                now=clock,
-            )
-            record.calls = client.calls
-            with closing(fetcher.fetch(scope_list.iter_scopes())) as results:
-                for batch in batch_results(results, _BARE_BATCH_SCOPES):
-                    record.count(batch)
-                    yield PackagePart(results=to_batch(batch))
+    pacer = Pacer(settings.max_requests_per_second)
+    with (
+        tempfile.TemporaryDirectory(prefix="cockpit-") as folder,
+        CockpitClient(settings, pacer=pacer) as client,
+    ):
+        record.calls = client.calls
+        prepared = ScopeLister(settings, client, warehouse).prepare(Path(folder), clock())
+        record.start(prepared.scope_list, full_list=prepared.problem is None, listing_problem=prepared.problem)
+        fetcher = Fetcher(
+            client,
+            pacer,
+            max_concurrency=settings.max_concurrency,
+            deadline_seconds=settings.run_deadline_minutes and settings.run_deadline_minutes * 60,
+            now=clock,
+        )
+        yield PackagePart(listed=listed_files(Path(folder)))
+        with closing(fetcher.fetch(prepared.scope_list.iter_scopes())) as results:
+            for batch in batch_results(results, _BARE_BATCH_SCOPES):
+                record.count(batch)
+                yield PackagePart(results=to_batch(batch))
         if not record.good and fetcher.sign_in_error:
             raise fetcher.sign_in_error
         if not record.good:
@@ -161,13 +172,3 @@ def _current_warehouse() -> Warehouse | None:
         return Warehouse(dlt.current.pipeline())
     except (PipelineNotActive, ConfigurationException):
         return None
-
-
-def _query_rows(warehouse: Warehouse | None) -> Any:
-    if warehouse is not None:
-        return warehouse.query_rows
-
-    def refuse(_: str) -> Iterator[Mapping[str, Any]]:
-        raise ConfigurationError("scopes_query needs a pipeline: run the source with pipeline.run().")
-
-    return refuse

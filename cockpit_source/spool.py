@@ -49,6 +49,7 @@ _PRIOR_TYPES = dict.fromkeys(PriorState._fields, TEXT) | {
     "last_good_at": TIME,
     "delisted_at": TIME,
     "failing_runs": COUNT,
+    "has_active_gdap": FLAG,
 }
 BATCH_SCHEMA = pa.schema(
     [
@@ -114,7 +115,10 @@ def _to_lists(groups: Sequence[Sequence[LicenseRow] | Sequence[RejectedRow]], ty
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What has to be known to carry on or close a run after a kill. Times are UTC."""
+    """What has to be known to carry on or close a run after a kill. Times are UTC.
+
+    `is_discovered`: the list came from the API's listings; `listing_problem` says why they may lack scopes.
+    """
 
     run_id: str
     tenant_key: str
@@ -124,6 +128,8 @@ class RunInfo:
     total: int
     listed: int
     scopes_hash: str
+    is_discovered: bool = False
+    listing_problem: str | None = None
 
 
 class Spool:

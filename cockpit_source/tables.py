@@ -154,6 +154,11 @@ SCOPES = Table(
         _column("last_good_at", TIME, "when that was"),
         _required("failing_runs", COUNT, "runs in a row that did not read the scope; 0 after a good read"),
         _column("delisted_at", TIME, "when a full list first came without the scope; null while it is listed"),
+        _column(
+            "has_active_gdap",
+            FLAG,
+            "whether the customer had an active GDAP relationship when the list was made; null: not known",
+        ),
         _LOAD_ID,
     ),
 )
@@ -197,7 +202,7 @@ RUNS = Table(
         _required("scopes_total", COUNT, "scopes in the list, after merging duplicates"),
         *(_required(f"scopes_{outcome}", COUNT, f"scopes with outcome {outcome}") for outcome in OUTCOMES),
         _required("license_rows", COUNT, "licence rows read"),
-        _required("requests", COUNT, "HTTP requests for licences"),
+        _required("requests", COUNT, "HTTP requests to the API"),
         _required("throttled", COUNT, "of these, answered with 429"),
         _required("version", TEXT, "version of this package"),
         _LOAD_ID,
@@ -220,6 +225,124 @@ REJECTED_ROWS = Table(
     ),
 )
 
+_ID = "CloudCockpit id, lower case"
+_FIRST_SEEN_AT = _required("first_seen_at", TIME, "when a listing first held it")
+_REMOVED_AT = _column(
+    "removed_at", TIME, "when a complete listing first came without it, or told that it is deleted; null while it is"
+)
+_CONTACT = tuple(
+    _column(name, TEXT, f"{text}; null unless contact_data is set")
+    for name, text in (
+        ("address_line1", "address"),
+        ("address_line2", "address"),
+        ("city", "city"),
+        ("state", "state"),
+        ("zip", "postal code"),
+        ("first_name", "first name of the contact"),
+        ("middle_name", "middle name of the contact"),
+        ("last_name", "last name of the contact"),
+        ("email", "mail address of the contact"),
+        ("phone", "telephone number of the contact"),
+        ("tax_id", "tax id"),
+    )
+)
+CONTACT_COLUMNS = tuple(column.name for column in _CONTACT)
+
+CUSTOMERS = Table(
+    "customers",
+    "a customer",
+    "Every customer that discovery ever saw.",
+    ("tenant", "id"),
+    "merge",
+    (
+        _TENANT,
+        _required("id", TEXT, _ID),
+        _column("company_name", TEXT, "name of the company"),
+        _column("country", TEXT, "ISO 3166-1 alpha-2"),
+        _column("reseller_id", TEXT, "reseller of the customer; null for a direct relation with the CSP"),
+        _column("internal_identifier", TEXT, "the CSP's own identifier"),
+        _column("provider_customers", TEXT, "JSON object: provider instance id to the customer's id at the provider"),
+        *_CONTACT,
+        _FIRST_SEEN_AT,
+        _REMOVED_AT,
+        _RUN_ID,
+        _LOAD_ID,
+    ),
+)
+PROVIDER_INSTANCES = Table(
+    "provider_instances",
+    "a provider instance",
+    "Every provider instance that discovery ever saw.",
+    ("tenant", "id"),
+    "merge",
+    (
+        _TENANT,
+        _required("id", TEXT, _ID),
+        _column("alias", TEXT, "its name in CloudCockpit"),
+        _column("instance_provider_id", TEXT, "its id at the provider; for Microsoft the CSP's own tenant id"),
+        _column("provider", TEXT, "JSON of the provider as the API gives it, redacted"),
+        _column("is_microsoft", FLAG, "whether it is Microsoft's; null where the answers do not tell"),
+        _FIRST_SEEN_AT,
+        _REMOVED_AT,
+        _RUN_ID,
+        _LOAD_ID,
+    ),
+)
+RESELLERS = Table(
+    "resellers",
+    "a reseller",
+    "Every reseller that discovery ever saw.",
+    ("tenant", "id"),
+    "merge",
+    (
+        _TENANT,
+        _required("id", TEXT, _ID),
+        _column("company_name", TEXT, "name of the company"),
+        _column("country", TEXT, "ISO 3166-1 alpha-2"),
+        _column("internal_identifier", TEXT, "the CSP's own identifier"),
+        *_CONTACT,
+        _FIRST_SEEN_AT,
+        _REMOVED_AT,
+        _RUN_ID,
+        _LOAD_ID,
+    ),
+)
+GDAP_RELATIONSHIPS = Table(
+    "gdap_relationships",
+    "a GDAP relationship of a customer in a provider instance",
+    "Delegated admin relationships, where gdap_relationships is set.",
+    ("tenant", "customer_id", "provider_instance_id", "relationship_id"),
+    "merge",
+    (
+        _TENANT,
+        _required("customer_id", TEXT, _ID),
+        _required("provider_instance_id", TEXT, _ID),
+        _required("relationship_id", TEXT, "id of the relationship"),
+        _column("display_name", TEXT, "its name"),
+        _column("status", TEXT, "its status as the API gives it; null on older answers"),
+        _column("duration", TEXT, "ISO 8601 duration"),
+        _column("auto_extend_duration", TEXT, "ISO 8601 duration by which it is extended"),
+        _FIRST_SEEN_AT,
+        _REMOVED_AT,
+        _RUN_ID,
+        _LOAD_ID,
+    ),
+)
+
 TABLES: Mapping[str, Table] = {
-    table.name: table for table in (LICENSES, LICENSE_HISTORY, SCOPES, SCOPE_RUNS, RUNS, REJECTED_ROWS)
+    table.name: table
+    for table in (
+        LICENSES,
+        LICENSE_HISTORY,
+        SCOPES,
+        SCOPE_RUNS,
+        RUNS,
+        REJECTED_ROWS,
+        CUSTOMERS,
+        PROVIDER_INSTANCES,
+        RESELLERS,
+        GDAP_RELATIONSHIPS,
+    )
 }
+# filled by discovery, not from the outcomes of scopes
+LISTED_TABLES = (CUSTOMERS, PROVIDER_INSTANCES, RESELLERS, GDAP_RELATIONSHIPS)

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 _DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?::\d{1,5})?\Z")
 _TENANT_KEY = re.compile(r"[^\s|\x00-\x1f]+\Z")
@@ -79,6 +79,20 @@ def read_tenant_key(value: object) -> str:
 
 def read_url(value: object) -> str:
     text = read_text(value).rstrip("/")
+    parts = _split_url(text)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("holds a user, password, query or fragment, which does not belong there")
+    return text
+
+
+def read_webhook(value: object) -> str:
+    """An address that may carry its secret in its path or query."""
+    text = read_header_text(value)
+    _split_url(text)
+    return text
+
+
+def _split_url(text: str) -> SplitResult:
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname or "", parts.port
@@ -88,9 +102,16 @@ def read_url(value: object) -> str:
         raise ValueError("is not an address that begins with https://")
     if parts.scheme == "http" and not is_loopback_host(host):
         raise ValueError("would send credentials unencrypted: http is allowed for this machine only")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("holds a user, password, query or fragment, which does not belong there")
-    return text
+    return parts
+
+
+def read_flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = read_text(value).lower()
+    if text not in ("true", "false"):
+        raise ValueError("is neither true nor false")
+    return text == "true"
 
 
 def read_list(value: object) -> list[str]:

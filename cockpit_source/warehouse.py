@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
@@ -58,7 +58,11 @@ class Warehouse:
 
     def prior_scopes(self, tenant_key: str) -> Iterator[pa.Table]:
         """Rows of `scopes` of one tenant, as tables with the columns of `PRIOR_SCHEMA`; none before the first run."""
-        yield from self._select_from("scopes", ", ".join(PRIOR_SCHEMA.names), "tenant = %s", tenant_key)
+        yield from self.tenant_rows("scopes", PRIOR_SCHEMA.names, tenant_key)
+
+    def tenant_rows(self, table_name: str, columns: Iterable[str], tenant_key: str) -> Iterator[pa.Table]:
+        """`columns` of the rows of one tenant in a table; none before the table exists."""
+        yield from self._select_from(table_name, ", ".join(columns), "tenant = %s", tenant_key)
 
     def latest_validity(self, tenant_key: str) -> datetime | None:
         """The latest `valid_from` or `valid_to` in the history of one tenant, UTC; None without history."""

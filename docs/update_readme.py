@@ -1,7 +1,8 @@
 """Fills the blocks of README.md that come from the code or from a run: `make readme`, or `--only settings demo`.
 
-A block stands between `<!-- name -->` and `<!-- /name -->`. Blocks: `settings` (the list of keys), `demo` (what
-`cockpit demo` prints) and `bench` (what `benchmarks/load_scale.py` prints, a few minutes).
+Writes docs/tables.md too. A block stands between `<!-- name -->` and `<!-- /name -->`. Blocks: `tables` and
+`settings` (from the code), `demo` (what `cockpit demo` prints) and `bench` (what `benchmarks/load_scale.py` prints, a
+few minutes).
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import tempfile
 from pathlib import Path
 
 from cockpit_source.settings import KEYS
+from cockpit_source.tables import TABLES, Table
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+TABLES_PAGE = ROOT / "docs" / "tables.md"
 
 
 def render_settings() -> str:
@@ -27,6 +30,55 @@ def render_settings() -> str:
         secret = " (in secrets.toml)" if key.secret else ""
         lines.append(f"| `{name}` | {key.valid}{secret} | {default} |")
     return "\n".join(lines)
+
+
+_SYNC_WORDS = {
+    "merge": "merge",
+    "scope delete-insert": "merge, delete-insert by scope",
+    "scope scd2": "merge, scd2 by scope",
+}
+
+
+def render_tables() -> str:
+    """The tables with grain, key and write disposition, as Markdown."""
+    lines = ["| table | one row is | key | write disposition |", "| --- | --- | --- | --- |"]
+    for table in TABLES.values():
+        lines.append(f"| `{table.name}` | {table.grain} | {', '.join(table.key)} | {_SYNC_WORDS[table.sync]} |")
+    return "\n".join(lines)
+
+
+def render_tables_page() -> str:
+    """Every table with every column, as a Markdown page."""
+    head = (
+        "# Tables and columns\n\n"
+        "Written by `make readme` from [`cockpit_source/tables.py`](../cockpit_source/tables.py); a test holds it\n"
+        "against the code. The same descriptions are in dlt's schema of the pipeline. Every time is UTC. Types are\n"
+        "those of DuckDB.\n"
+    )
+    return head + "".join(map(_render_table, TABLES.values()))
+
+
+def _render_table(table: Table) -> str:
+    lines = [
+        f"\n## {table.name}\n",
+        f"{table.description} One row is {table.grain}. Key: {', '.join(table.key)}. "
+        f"Write disposition: {_SYNC_WORDS[table.sync]}.\n",
+        "| column | type | may be null | what it says |",
+        "| --- | --- | --- | --- |",
+    ]
+    for column in (*table.columns, *table.versioned_columns):
+        nullable = "yes" if column.nullable else ""
+        description = column.description.replace("|", "\\|")
+        lines.append(f"| `{column.name}` | {_TYPES[str(column.type)]} | {nullable} | {description} |")
+    return "\n".join(lines) + "\n"
+
+
+_TYPES = {
+    "string": "VARCHAR",
+    "int64": "BIGINT",
+    "bool": "BOOLEAN",
+    "timestamp[us, tz=UTC]": "TIMESTAMP WITH TIME ZONE",
+}
 
 
 def run_demo() -> str:
@@ -62,13 +114,14 @@ def _fence(output: str) -> str:
     return "```text\n" + "\n".join(line.rstrip() for line in output.strip().splitlines()) + "\n```"
 
 
-BLOCKS = {"settings": render_settings, "demo": run_demo, "bench": run_bench}
+BLOCKS = {"tables": render_tables, "settings": render_settings, "demo": run_demo, "bench": run_bench}
 
 
 def main() -> None:
     """Fill the blocks."""
     parser = argparse.ArgumentParser(description="Fill the generated blocks of README.md.")
     parser.add_argument("--only", nargs="+", choices=BLOCKS, default=list(BLOCKS))
+    TABLES_PAGE.write_text(render_tables_page(), encoding="utf-8")
     for name in parser.parse_args().only:
         README.write_text(replace_block(name, BLOCKS[name](), README.read_text(encoding="utf-8")), encoding="utf-8")
 

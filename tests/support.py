@@ -161,6 +161,7 @@ class Model:
             "last_good_at": moment if good else old.get("last_good_at"),
             "failing_runs": 0 if good else old.get("failing_runs", 0) + 1,
             "delisted_at": None,
+            "has_active_gdap": None,
         }
 
     def _scope_columns(self, key: str, ids: ScopeIds) -> Row:

@@ -17,7 +17,7 @@ from cockpit_source.check import run_checks
 from cockpit_source.configuration import resolve_settings
 from cockpit_source.errors import ConfigurationError
 
-STEPS = ["configuration", "warehouse", "scope list", "sign-in", "one call"]
+STEPS = ["configuration", "warehouse", "sign-in", "scope list", "one call"]
 SCOPE = {"customer_id": new_id(1), "provider_instance_id": INSTANCE}
 
 Check = Callable[..., tuple[int, list[str]]]
@@ -63,8 +63,8 @@ def test_all_steps_go_well_and_nothing_is_written(check: Check, inventory: Inven
     assert lines[:4] == [
         f"ok         configuration: tenant sandbox.example, {inventory.sandbox.base_url}",
         f"ok         warehouse: duckdb:///{inventory.database}",
-        "ok         scope list: 1 scopes from 1 lines",
         "ok         sign-in: token received",
+        "ok         scope list: 1 scopes from 1 lines",
     ]
     assert lines[4].startswith(f"ok         one call: customer {new_id(1)}: 2 licence rows in ")
     assert len([request for request in inventory.sandbox.requests if "licenses" in request.path]) == 1
@@ -143,7 +143,7 @@ def test_impossible_sign_in_is_told(check: Check, inventory: Inventory) -> None:
 def test_ready_token_is_tried_by_the_call(check: Check) -> None:
     code, lines = check(client_id=None, client_secret=None, access_token="expired")
     assert code == 5
-    assert lines[3] == "ok         sign-in: a ready token, not yet tried"
+    assert lines[2] == "ok         sign-in: a ready token, not yet tried"
     assert expect_failure(lines, "one call").startswith("The API refused the access token (401)")
 
 

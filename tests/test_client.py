@@ -440,9 +440,7 @@ def test_401_with_a_new_token_too_is_a_refused_sign_in(
 
 
 @pytest.mark.vcr
-def test_redirect_is_not_followed(
-    replayed: CockpitClient, while_recording: Prepare, sent: list[SentRequest]
-) -> None:
+def test_redirect_is_not_followed(replayed: CockpitClient, while_recording: Prepare, sent: list[SentRequest]) -> None:
     while_recording(lambda sandbox: sandbox.faults.for_customer(PLAIN.customer_id, "redirect"))
     with pytest.raises(ServerFailed, match="HTTP 302, http_302: the API answered with a redirect") as caught:
         replayed.list_licenses(PLAIN)

@@ -97,8 +97,13 @@ def test_every_key_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch
         "timeout_seconds": "3",
         "patience_seconds": "0",
         "run_deadline_minutes": "5",
+        "page_size": "100",
+        "contact_data": "true",
+        "gdap_relationships": "false",
+        "after_run_command": "notify",
+        "after_run_webhook": "https://hooks.example.com/x",
     }
-    others = {"access_token", "customers", "provider_instances", "resellers", "scopes", "scopes_file"}
+    others = {"access_token", "customers", "provider_instances", "resellers", "scopes", "scopes_file", "discover"}
     assert set(texts) | others == set(KEYS)
     for name, text in texts.items():
         monkeypatch.setenv(f"SOURCES__COCKPIT__{name.upper()}", text)
@@ -114,6 +119,11 @@ def test_every_key_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch
         "timeout_seconds": 3.0,
         "patience_seconds": 0.0,
         "run_deadline_minutes": 5.0,
+        "page_size": 100,
+        "contact_data": True,
+        "gdap_relationships": False,
+        "after_run_command": "notify",
+        "after_run_webhook": "https://hooks.example.com/x",
     }
     credentials = settings.credentials
     assert (credentials.client_id, credentials.client_secret) == ("true", "0123")

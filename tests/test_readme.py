@@ -20,6 +20,11 @@ def test_settings_of_the_readme_are_those_of_the_code() -> None:
     assert update_readme.read_block("settings", TEXT) == update_readme.render_settings()
 
 
+def test_tables_of_the_documents_are_those_of_the_code() -> None:
+    assert update_readme.read_block("tables", TEXT) == update_readme.render_tables()
+    assert update_readme.TABLES_PAGE.read_text(encoding="utf-8") == update_readme.render_tables_page()
+
+
 def test_demo_of_the_readme_is_what_the_demo_prints() -> None:
     printed = update_readme.run_demo()
     assert _without_day_and_port(update_readme.read_block("demo", TEXT)) == _without_day_and_port(printed)

@@ -52,12 +52,18 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
     "scopes": [([SCOPE_TABLE], [SCOPE_TABLE]), ('[{"customer_id": "x"}]', [{"customer_id": "x"}])],
     "scopes_file": [("scopes.csv", "scopes.csv")],
     "scopes_query": [("SELECT 1", "SELECT 1")],
+    "discover": [(True, True), ("true", True), (" True ", True)],
+    "page_size": [(1, 1), (2000, 2000), ("25", 25)],
+    "contact_data": [(True, True), (False, False), ("false", False)],
+    "gdap_relationships": [(True, True), (False, False), ("TRUE", True)],
     "max_concurrency": [(1, 1), (256, 256), ("64", 64), (8.0, 8)],
     "max_requests_per_second": [(0.01, 0.01), (10_000, 10_000.0), ("2.5", 2.5)],
     "max_attempts": [(1, 1), (20, 20), ("3", 3)],
     "timeout_seconds": [(0.1, 0.1), (3600, 3600.0), ("30", 30.0)],
     "patience_seconds": [(0, 0.0), (86_400, 86_400.0), ("60", 60.0)],
     "run_deadline_minutes": [(0.01, 0.01), (10_080, 10_080.0), ("90", 90.0)],
+    "after_run_command": [("notify --all", "notify --all")],
+    "after_run_webhook": [("https://hooks.example.com/a?key=b", "https://hooks.example.com/a?key=b")],
 }
 
 _NOT_AN_ADDRESS = "is not an address that begins with https://"
@@ -79,6 +85,7 @@ _URL = [
     ("https://a.example.com?x=1", "holds a user, password, query or fragment"),
     ("https://a.example.com#x", "holds a user, password, query or fragment"),
 ]
+_FLAG = [(5, "is not text"), ("yes", "is neither true nor false"), ([True], "is not text")]
 _LIST = [
     (5, "is not a list of texts"),
     (True, "is not a list of texts"),
@@ -141,12 +148,23 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
     ],
     "scopes_file": _NO_TEXT,
     "scopes_query": _NO_TEXT,
+    "discover": _FLAG,
+    "page_size": _whole_number(0, 2001),
+    "contact_data": _FLAG,
+    "gdap_relationships": _FLAG,
     "max_concurrency": _whole_number(0, 257),
     "max_requests_per_second": _number(0, 10_001),
     "max_attempts": _whole_number(0, 21),
     "timeout_seconds": _number(0.09, 3601),
     "patience_seconds": _number(-0.1, 86_401),
     "run_deadline_minutes": _number(0, 10_081),
+    "after_run_command": _NO_TEXT,
+    "after_run_webhook": [
+        *_NO_TEXT,
+        ("hooks.example.com", "is not an address that begins with https://"),
+        ("http://hooks.example.com/a", "http is allowed for this machine only"),
+        ("https://hooks.example.com/a b", "a header cannot carry"),
+    ],
 }
 
 DEFAULTS: dict[str, Any] = {
@@ -158,11 +176,21 @@ DEFAULTS: dict[str, Any] = {
     "timeout_seconds": 60.0,
     "patience_seconds": 300.0,
     "run_deadline_minutes": None,
+    "page_size": 2000,
+    "contact_data": False,
+    "gdap_relationships": False,
+    "after_run_command": None,
+    "after_run_webhook": None,
 }
 
 _SIGN_IN_KEYS = ("client_id", "client_secret", "access_token")
 _LIST_KEYS = ("customers", "provider_instances", "resellers")
-_SCOPE_KEYS = (*_LIST_KEYS, "scopes", "scopes_file", "scopes_query")
+_NO_SCOPES = (
+    "no scopes are configured: set discover = true, or customers and provider_instances, or scopes, or scopes_file, "
+    "or scopes_query."
+)
+_WAY_KEYS = ("scopes", "scopes_file", "scopes_query", "discover")
+_SCOPE_KEYS = (*_LIST_KEYS, *_WAY_KEYS)
 
 
 def test_every_key_is_tried_with_good_and_wrong_values() -> None:
@@ -213,7 +241,7 @@ def test_everything_missing_is_told_at_once() -> None:
     assert _problems(message) == [
         "tenant is missing. Valid: the domain of your CloudCockpit portal, such as portal.example.com.",
         "client_id and client_secret are missing (or, instead of both, access_token).",
-        "no scopes are configured: set customers and provider_instances, or scopes, or scopes_file, or scopes_query.",
+        _NO_SCOPES,
     ]
     assert "[sources.cockpit]" in message
     assert "SOURCES__COCKPIT__TENANT" in message
@@ -222,7 +250,9 @@ def test_everything_missing_is_told_at_once() -> None:
 
 def test_every_wrong_key_is_told_at_once() -> None:
     """One wrong value for each key that does not exclude another; nothing hides anything else."""
-    names = [name for name in KEYS if name not in ("access_token", "scopes", "scopes_file", "scopes_query")]
+    names = [
+        name for name in KEYS if name not in ("access_token", "scopes", "scopes_file", "scopes_query", "discover")
+    ]
     problems = _problems(_refusal({name: {} for name in names}))
     assert [problem.split()[0] for problem in problems] == names
 
@@ -290,7 +320,13 @@ def test_access_token_alone_is_enough() -> None:
         (
             {name: GOOD[name][0][0] for name in _SCOPE_KEYS},
             "the scopes are given in several ways (customers with provider_instances with resellers; scopes; "
-            "scopes_file; scopes_query): keep one and remove the others.",
+            "scopes_file; scopes_query; discover): keep one and remove the others.",
+        ),
+        ({"discover": False}, _NO_SCOPES),
+        ({"discover": "false"}, _NO_SCOPES),
+        (
+            {"discover": "true", "scopes_file": "a.csv"},
+            "the scopes are given in several ways (scopes_file; discover): keep one and remove the others.",
         ),
     ],
 )
@@ -326,7 +362,7 @@ def test_unknown_key_suggests_the_one_that_was_meant() -> None:
         build_settings(COMPLETE, unknown=["max_concurency", "colour"])
     near, far = _problems(str(caught.value))
     assert near == "max_concurency is not a key of this source; did you mean max_concurrency?"
-    assert far.startswith("colour is not a key of this source; the keys are access_token, base_url, client_id,")
+    assert far.startswith("colour is not a key of this source; the keys are access_token, after_run_command,")
 
 
 def test_misplaced_secret_says_where_it_belongs_without_showing_it() -> None:
@@ -365,7 +401,7 @@ def _complete_with(name: str, value: Any) -> dict[str, Any]:
     raw = dict(COMPLETE)
     if name == "access_token":
         raw = {key: kept for key, kept in raw.items() if key not in _SIGN_IN_KEYS}
-    if name in ("scopes", "scopes_file", "scopes_query"):
+    if name in _WAY_KEYS:
         raw = {key: kept for key, kept in raw.items() if key not in _SCOPE_KEYS}
     return raw | {name: value}
 
@@ -374,8 +410,8 @@ def _scope_value(settings: Settings, name: str) -> Any:
     scopes = settings.scopes
     if name == "scopes":
         return list(scopes.rows)
-    if name in ("scopes_file", "scopes_query"):
-        return {"scopes_file": scopes.file, "scopes_query": scopes.query}[name]
+    if name in _WAY_KEYS:
+        return {"scopes_file": scopes.file, "scopes_query": scopes.query, "discover": scopes.origin == name}[name]
     column = {"customers": "customer_id", "provider_instances": "provider_instance_id", "resellers": "reseller_id"}
     return [row[column[name]] for row in scopes.rows]
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from support import INSTANCE, Inventory, day, new_id, sku
 
 import cockpit_source
 from cockpit_source.tables import LOAD_ID, TABLES
-
-README = Path(__file__).parent.parent / "README.md"
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
@@ -40,20 +36,6 @@ def test_record_of_a_table_is_complete(table) -> None:
     assert len(names) == len(set(names))
     assert {"tenant", LOAD_ID, *table.key} <= set(names)
     assert all(column.description and column.description[0] != " " for column in table.columns)
-
-
-@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
-def test_readme_states_grain_key_and_write_disposition_of_the_table(table) -> None:
-    line = next(
-        line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{table.name}`")
-    )
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    strategy = {
-        "merge": "merge",
-        "scope delete-insert": "merge, delete-insert by scope",
-        "scope scd2": "merge, scd2 by scope",
-    }
-    assert cells == [f"`{table.name}`", table.grain, ", ".join(table.key), strategy[table.sync]]
 
 
 def test_public_names_are_sorted_and_exist() -> None:

@@ -1,0 +1,117 @@
+"""The scope list of a run made ready: from the configured lines, or from discovery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from cockpit_source.client import CockpitClient
+from cockpit_source.configuration import project_folder
+from cockpit_source.discovery import Discoverer, Discovery
+from cockpit_source.errors import ConfigurationError, DiscoveryFailed, EmptyScopeList
+from cockpit_source.listing_store import ListingStore
+from cockpit_source.scope_list import ScopeList, write_scope_list
+from cockpit_source.scope_sources import iter_scopes
+from cockpit_source.settings import Settings
+from cockpit_source.warehouse import Warehouse
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedList:
+    """A written scope list. `discovery` is None unless it came from the API's listings."""
+
+    scope_list: ScopeList
+    discovery: Discovery | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the list may lack scopes, or None."""
+        return self.discovery.problem if self.discovery else None
+
+
+class ScopeLister:
+    """Prepares scope lists. `warehouse` may be None in a script without a pipeline."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: CockpitClient,
+        warehouse: Warehouse | None,
+        *,
+        note: Say = lambda _: None,
+        show_stage: Say = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._warehouse = warehouse
+        self._note = note
+        self._show_stage = show_stage
+
+    def prepare(self, folder: Path, moment: datetime) -> PreparedList:
+        """Write the list into `folder`, joined with what the warehouse knows; `moment` dates what is discovered.
+
+        Raises:
+            ConfigurationError: the configured lines do not work.
+            DiscoveryFailed: discovery found nothing to load.
+            SignInError: discovery has no usable token.
+        """
+        scopes = self._settings.scopes
+        if scopes.origin == "discover":
+            return self._discover(folder, moment)
+        query_rows = self._warehouse.query_rows if self._warehouse else _refuse_query
+        lines = iter_scopes(scopes, project_folder(), query_rows)
+        return PreparedList(write_scope_list(folder, self._settings.tenant_key, lines, self._prior_scopes()))
+
+    def _discover(self, folder: Path, moment: datetime) -> PreparedList:
+        with ListingStore(folder) as store:
+            discoverer = Discoverer(self._client, self._settings, store, self._note, self._show_stage)
+            found = discoverer.discover(folder, self._prior_rows, moment)
+            self._note(found.describe())
+            try:
+                scope_list = write_scope_list(
+                    folder,
+                    self._settings.tenant_key,
+                    store.iter_scopes(),
+                    self._prior_scopes(),
+                    keep_known=found.problem is not None,
+                    gdap_pairs=found.gdap_pairs,
+                )
+            except EmptyScopeList:
+                raise DiscoveryFailed(_describe_nothing(found)) from None
+        if found.problem:
+            self._note(
+                "The customer listing is not complete: scopes that the warehouse knows are read too, and nothing is "
+                "delisted."
+            )
+        return PreparedList(scope_list, found)
+
+    def _prior_scopes(self) -> Iterator[pa.Table]:
+        if self._warehouse is not None:
+            yield from self._warehouse.prior_scopes(self._settings.tenant_key)
+
+    def _prior_rows(self, table_name: str, columns: Any) -> Iterator[pa.Table]:
+        if self._warehouse is not None:
+            yield from self._warehouse.tenant_rows(table_name, columns, self._settings.tenant_key)
+
+
+def _describe_nothing(found: Discovery) -> str:
+    if found.problem:
+        return (
+            f"No customer could be listed, and the warehouse knows none: {found.problem} "
+            "Check the role of the API access; without discovery, give the scopes in a file."
+        )
+    return (
+        f"Discovery found nothing to load. {found.describe()} "
+        "Check that tenant is the right one, and that its customers exist at Microsoft."
+    )
+
+
+def _refuse_query(_: str) -> Iterator[Any]:
+    raise ConfigurationError("scopes_query needs a pipeline: run the source with pipeline.run().")

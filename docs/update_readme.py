@@ -1,7 +1,8 @@
 """Fills the blocks of README.md that come from the code or from a run: `make readme`, or `--only settings demo`.
 
 A block stands between `<!-- name -->` and `<!-- /name -->`. Blocks: `settings` (the list of keys), `demo` (what
-`cockpit demo` prints) and `bench` (what `benchmarks/load_scale.py` prints, a few minutes).
+`cockpit demo` prints), and what a benchmark prints, a few minutes each: `compare` (`benchmarks/compare_loads.py`),
+`bench` (`benchmarks/load_scale.py`) and `startup` (`benchmarks/startup.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from cockpit_source.settings import KEYS
@@ -37,9 +39,9 @@ def run_demo() -> str:
     return _fence(output)
 
 
-def run_bench() -> str:
-    """What the benchmark prints."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "load_scale.py")]
+def run_benchmark(script: str) -> str:
+    """What a benchmark prints."""
+    command = [sys.executable, str(ROOT / "benchmarks" / script)]
     return _fence(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
@@ -62,7 +64,13 @@ def _fence(output: str) -> str:
     return "```text\n" + "\n".join(line.rstrip() for line in output.strip().splitlines()) + "\n```"
 
 
-BLOCKS = {"settings": render_settings, "demo": run_demo, "bench": run_bench}
+BLOCKS = {
+    "settings": render_settings,
+    "demo": run_demo,
+    "compare": partial(run_benchmark, "compare_loads.py"),
+    "bench": partial(run_benchmark, "load_scale.py"),
+    "startup": partial(run_benchmark, "startup.py"),
+}
 
 
 def main() -> None:

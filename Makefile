@@ -32,7 +32,8 @@ test: $(READY)  ## all tests
 demo: $(READY)  ## load five simulated days into cockpit_demo/, no credentials needed
 	$(BIN)/cockpit demo
 
-bench: $(READY)  ## seconds and memory of loads of 4,000 and 40,000 scopes
+bench: $(READY)  ## the load beside what one would write instead, then loads of 4,000 and 40,000 scopes
+	$(BIN)/python benchmarks/compare_loads.py
 	$(BIN)/python benchmarks/load_scale.py
 
 readme: $(READY)  ## fill in what README.md takes from the code and from runs

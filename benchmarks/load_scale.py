@@ -10,42 +10,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from cockpit_source.sandbox import SandboxTenant, spawned_sandbox
-from cockpit_source.sandbox_command import write_project
-
-MEAN_SKUS = 12.5
-CUSTOMERS_PER_SCOPE = 0.9064
+from measuring import load_command, run_measured, sandbox_project
 
 
 def measure(scopes: int, latency_ms: float, loads: int = 1) -> list[dict[str, Any]]:
     """Load a tenant of about `scopes` scopes `loads` times into one database; a record per load."""
-    customers = round(scopes * CUSTOMERS_PER_SCOPE)
-    tenant = SandboxTenant(customers=customers, mean_skus=MEAN_SKUS, incidents=False)
-    options = {"customers": customers, "mean_skus": MEAN_SKUS, "incidents": False, "warm_up": True}
-    with tempfile.TemporaryDirectory() as folder, spawned_sandbox(latency_ms=latency_ms, **options) as sandbox:
-        write_project(Path(folder), tenant, 0, sandbox.base_url)
-        return [_load(Path(folder)) for _ in range(loads)]
+    with sandbox_project(scopes, latency_ms) as project:
+        return [_load(project) for _ in range(loads)]
 
 
-def _load(folder: Path) -> dict[str, Any]:
-    environment = os.environ | {"DLT_DATA_DIR": str(folder / "dlt")}
-    command = [sys.executable, "-m", "cockpit_source.cli", "load", "--project", str(folder), "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as child:
-        assert child.stdout is not None
-        output = child.stdout.read()
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    record: dict[str, Any] = json.loads(output)
-    if child.returncode:
-        raise SystemExit(f"the load ended with exit code {child.returncode}: {record}")
-    return record | {"peak_mib": usage.ru_maxrss / 1024, "cpu_seconds": usage.ru_utime + usage.ru_stime}
+def _load(project: Path) -> dict[str, Any]:
+    measured = run_measured(load_command(project, "--json"), {"DLT_DATA_DIR": str(project / "dlt")})
+    record: dict[str, Any] = json.loads(measured.output)
+    return record | {"peak_mib": measured.peak_mib, "cpu_seconds": measured.cpu_seconds}
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
 """Fills the blocks of README.md that come from the code or from a run: `make readme`, or `--only settings demo`.
 
 Writes docs/tables.md too. A block stands between `<!-- name -->` and `<!-- /name -->`. Blocks: `tables` and
-`settings` (from the code), `demo` (what `cockpit demo` prints) and `bench` (what `benchmarks/load_scale.py` prints, a
-few minutes).
+`settings` (from the code), `demo` (what `cockpit demo` prints), and what a benchmark prints, a few minutes each:
+`compare` (`benchmarks/compare_loads.py`), `bench` (`benchmarks/load_scale.py`) and `startup`
+(`benchmarks/startup.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from cockpit_source.settings import KEYS
@@ -89,9 +91,9 @@ def run_demo() -> str:
     return _fence(output)
 
 
-def run_bench() -> str:
-    """What the benchmark prints."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "load_scale.py")]
+def run_benchmark(script: str) -> str:
+    """What a benchmark prints."""
+    command = [sys.executable, str(ROOT / "benchmarks" / script)]
     return _fence(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
@@ -114,7 +116,14 @@ def _fence(output: str) -> str:
     return "```text\n" + "\n".join(line.rstrip() for line in output.strip().splitlines()) + "\n```"
 
 
-BLOCKS = {"tables": render_tables, "settings": render_settings, "demo": run_demo, "bench": run_bench}
+BLOCKS = {
+    "tables": render_tables,
+    "settings": render_settings,
+    "demo": run_demo,
+    "compare": partial(run_benchmark, "compare_loads.py"),
+    "bench": partial(run_benchmark, "load_scale.py"),
+    "startup": partial(run_benchmark, "startup.py"),
+}
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ from cockpit_source.sandbox import SandboxTenant, spawned_sandbox
 from cockpit_source.sandbox_command import write_project
 
 MEAN_SKUS = 12.5
-CUSTOMERS_PER_SCOPE = 0.9064
+# gives exactly 4,000 scopes, one load package, where 4,000 are asked for
+CUSTOMERS_PER_SCOPE = 0.906
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,8 @@ def _dlt_options(pipeline: dlt.Pipeline) -> dict[str, Any]:
     if pipeline.destination.destination_name == "duckdb":
         # one writer at a time is as fast on DuckDB, and takes 100 MiB less
         options["load.workers"] = 1
+        # or every checkpoint writes the staged rows too
+        options["load.truncate_staging_dataset"] = True
     return options
 
 

@@ -88,6 +88,12 @@ class Faults:
         """Rates that are not 0, and all values."""
         return {**self._rates, **self._values}
 
+    @property
+    def are_on(self) -> bool:
+        """Whether any call may be late or fail."""
+        late = self._values["latency_ms"] or self._values["latency_jitter_ms"]
+        return bool(late or self._rates or self._targets)
+
     def value(self, name: str) -> float:
         """A value such as `hang_seconds`."""
         return self._values[name]

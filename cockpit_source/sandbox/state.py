@@ -9,6 +9,8 @@ from functools import lru_cache
 from itertools import islice
 from urllib.parse import parse_qs
 
+from starlette.responses import Response
+
 from cockpit_source.sandbox.credentials import TOKEN_PATH, Tokens
 from cockpit_source.sandbox.faults import Faults
 from cockpit_source.sandbox.tenant import SandboxTenant
@@ -63,7 +65,7 @@ class Sandbox:
         self._flaky_calls: Counter[tuple[str, str]] = Counter()
         self._log: deque[LoggedRequest] = deque(maxlen=logged_requests)
         self._cached_answers = cached_answers
-        self._encode = lru_cache(maxsize=cached_answers)(self._encode_licenses)
+        self._licenses = lru_cache(maxsize=cached_answers)(self._make_licenses_answer)
 
     @property
     def day(self) -> int:
@@ -128,14 +130,14 @@ class Sandbox:
         self._answers.clear()
         self._flaky_calls.clear()
 
-    def licenses_body(self, customer_id: str, provider_instance_id: str, day: int) -> bytes:
-        """The licence answer of a scope on a day on which it is listed, as JSON."""
-        return self._encode(customer_id, provider_instance_id, day)
+    def licenses_answer(self, customer_id: str, provider_instance_id: str, day: int) -> Response:
+        """The licence answer of a scope on a day on which it is listed."""
+        return self._licenses(customer_id, provider_instance_id, day)
 
     def warm_up(self) -> None:
         """Make the licence answers of the current day in advance, as many as are kept (8192 unless told)."""
         for customer_id, instance_id, _reseller_id in islice(self.tenant.scopes(self.day), self._cached_answers):
-            self.licenses_body(customer_id, instance_id, self.day)
+            self.licenses_answer(customer_id, instance_id, self.day)
 
     def stumbles(self, customer_id: str, provider_instance_id: str) -> bool:
         """Whether a flaky customer fails this time; it does on every other call, the first included."""
@@ -153,6 +155,7 @@ class Sandbox:
         self._in_flight -= 1
         request.finished_at_seconds = time.monotonic()
 
-    def _encode_licenses(self, customer_id: str, provider_instance_id: str, day: int) -> bytes:
+    def _make_licenses_answer(self, customer_id: str, provider_instance_id: str, day: int) -> Response:
         rows = self.tenant.licenses(customer_id, provider_instance_id, day)
-        return json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()
+        body = json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()
+        return Response(body, headers={"Content-Type": "application/json; charset=utf-8"})

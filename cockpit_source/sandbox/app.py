@@ -8,37 +8,23 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cockpit_source.sandbox.answers import Refused, header, html_answer, problem
-from cockpit_source.sandbox.breakage import ELSEWHERE_PATH
+from cockpit_source.sandbox.answers import Refused, header, problem
 from cockpit_source.sandbox.calls import api_call
-from cockpit_source.sandbox.control import read_state, set_day, set_faults
-from cockpit_source.sandbox.credentials import TOKEN_PATH
 from cockpit_source.sandbox.licenses import list_licenses
-from cockpit_source.sandbox.sign_in import give_token
-from cockpit_source.sandbox.state import LoggedRequest, Sandbox
+from cockpit_source.sandbox.request_log import LoggedRequest
+from cockpit_source.sandbox.routes import CONTROL_PREFIX, make_routes
+from cockpit_source.sandbox.state import Sandbox
 
-CONTROL_PREFIX = "/_sandbox/"
 _LICENSES = re.compile(r"/v1/customers/([^/]+)/licenses")
 _list_licenses = api_call(list_licenses)
 
 
 def create_app(sandbox: Sandbox) -> ASGIApp:
-    """The application. Paths are written in lower case here, because they match in any case."""
+    """The application."""
     handlers: dict[Any, Any] = {Refused: _answer_refused, HTTPException: _answer_http_error}
-    app = Starlette(
-        routes=[
-            Route("/v1/customers/{customer_id}/licenses", _list_licenses, methods=["GET"]),
-            Route(TOKEN_PATH, give_token, methods=["POST"]),
-            Route(CONTROL_PREFIX + "state", read_state, methods=["GET"]),
-            Route(CONTROL_PREFIX + "day", set_day, methods=["POST"]),
-            Route(CONTROL_PREFIX + "faults", set_faults, methods=["POST"]),
-            Route(ELSEWHERE_PATH, _elsewhere),
-        ],
-        exception_handlers=handlers,
-    )
+    app = Starlette(routes=make_routes(), exception_handlers=handlers)
     app.router.redirect_slashes = False
     app.state.sandbox = sandbox
     return _Front(app, sandbox)
@@ -75,7 +61,7 @@ class _Front:
                 logged.status = message["status"]
             await send(message)
 
-        self.sandbox.request_came(logged)
+        self.sandbox.log.came(logged)
         try:
             licenses = _LICENSES.fullmatch(scope["path"])
             if licenses and scope["method"] == "GET":
@@ -83,7 +69,7 @@ class _Front:
             else:
                 await self.app(scope, receive, note_status)
         finally:
-            self.sandbox.request_finished(logged)
+            self.sandbox.log.finished(logged)
 
     async def _answer_licenses(self, customer_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self.app
@@ -93,11 +79,6 @@ class _Front:
         except Refused as refused:
             response = refused.response
         await response(scope, receive, send)
-
-
-async def _elsewhere(_request: Request) -> Response:
-    """Where the redirect fault points to."""
-    return html_answer("You followed a redirect")
 
 
 async def _answer_refused(_request: Request, error: Refused) -> Response:

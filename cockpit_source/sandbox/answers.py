@@ -38,7 +38,7 @@ def html_answer(text: str, status: int = 200) -> Response:
     return Response(page, status, media_type="text/html")
 
 
-def problem(request: Request, status: int, description: str, **properties: str) -> Response:
+def problem(request: Request, status: int, description: str, /, **properties: str) -> Response:
     """The API's error body; `properties` names what is wrong with which parameter.
 
     It repeats the caller's correlation id. The texts, and the kinds in `type`, are the sandbox's own.

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from itertools import cycle
+from typing import TypeVar
 
 from cockpit_source.sandbox.draws import Draws
 
@@ -37,6 +38,7 @@ _DEFAULTS: dict[str, float] = {
 }
 
 
+K = TypeVar("K")
 _Queue = list[tuple[str, int | None]]
 """Kinds in their order, each with how often it is still met; None: always."""
 
@@ -79,7 +81,7 @@ class Faults:
 
     def for_customer(self, customer_id: str, kind: str, times: int | None = None) -> None:
         """Let the next `times` calls of this customer fail so (None: all); a second call queues up behind."""
-        _enqueue(self._targets.setdefault(customer_id.lower(), []), kind, times)
+        _aim(self._targets, customer_id.lower(), kind, times)
 
     def for_path(self, fragment: str, kind: str, times: int | None = None) -> None:
         """The same for API calls whose path and query, `/v1/...?...` in any case, contain this fragment.
@@ -87,7 +89,7 @@ class Faults:
         A fragment does not end within a word or number: `pageNumber=3` does not meet page 30.
         """
         pattern = re.compile(re.escape(fragment.lower()) + r"(?![0-9a-z])")
-        _enqueue(self._paths.setdefault(pattern, []), kind, times)
+        _aim(self._paths, pattern, kind, times)
 
     def for_sign_in(self, kind: str, times: int | None = None) -> None:
         """The same for requests for a token, which no rate touches."""
@@ -152,11 +154,11 @@ class Faults:
         return None
 
 
-def _enqueue(queue: _Queue, kind: str, times: int | None) -> None:
+def _aim(queues: dict[K, _Queue], target: K, kind: str, times: int | None) -> None:
     if kind not in AIMED_KINDS:
         raise ValueError(f"unknown fault {kind!r}; valid are {', '.join(AIMED_KINDS)}")
     if times is None or times > 0:
-        queue.append((kind, times))
+        queues.setdefault(target, []).append((kind, times))
 
 
 def _dequeue(queue: _Queue) -> str | None:

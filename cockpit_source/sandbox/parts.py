@@ -19,6 +19,6 @@ def _part_of_row(row: dict[str, Any], number: int, parts: int) -> dict[str, Any]
 
 
 def _part(count: int, number: int, parts: int) -> int:
-    """Everybody but the first gets one in `parts` + 1; the first gets the rest."""
-    small = count // (parts + 1)
+    """Everybody but the first gets about one in `parts` + 1; the first gets the rest."""
+    small = (count + 1) // (parts + 1)
     return small if number else count - small * (parts - 1)

@@ -86,4 +86,6 @@ async def _answer_refused(_request: Request, error: Refused) -> Response:
 
 
 async def _answer_http_error(request: Request, error: HTTPException) -> Response:
-    return problem(request, error.status_code, "There is nothing at this path, or not with this method.")
+    answer = problem(request, error.status_code, "There is nothing at this path, or not with this method.")
+    answer.headers.update(error.headers or {})
+    return answer

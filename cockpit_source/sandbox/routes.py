@@ -35,18 +35,17 @@ _CUSTOMER = "/v1/customers/{customer_id}"
 def make_routes() -> list[Route]:
     """The API, the token endpoint and the steering of the sandbox."""
     return [
-        _api("GET", "/v1/customers", list_customers),
-        _api("GET", "/v1/customers/mca", list_agreements),
-        _api("GET", _CUSTOMER, get_customer),
-        _api("DELETE", _CUSTOMER, delete_customer),
-        _api("GET", f"{_CUSTOMER}/licenses", list_licenses),
-        _api("GET", f"{_CUSTOMER}/subscriptions", list_customer_subscriptions),
-        _api("GET", f"{_CUSTOMER}/delegated-admin-relationships", list_relationships),
-        _api("DELETE", f"{_CUSTOMER}/remove-reseller-relationship/{{provider_instance_id}}", remove_relationship),
-        _api("GET", "/v1/providers/instances", list_provider_instances),
-        _api("GET", "/v1/resellers", list_resellers),
-        _api("GET", "/v1/subscriptions", list_subscriptions),
-        _api("GET", "/v1/auditlogs", list_audit_logs),
+        _api("/v1/customers", GET=list_customers),
+        _api("/v1/customers/mca", GET=list_agreements),
+        _api(_CUSTOMER, GET=get_customer, DELETE=delete_customer),
+        _api(f"{_CUSTOMER}/licenses", GET=list_licenses),
+        _api(f"{_CUSTOMER}/subscriptions", GET=list_customer_subscriptions),
+        _api(f"{_CUSTOMER}/delegated-admin-relationships", GET=list_relationships),
+        _api(f"{_CUSTOMER}/remove-reseller-relationship/{{provider_instance_id}}", DELETE=remove_relationship),
+        _api("/v1/providers/instances", GET=list_provider_instances),
+        _api("/v1/resellers", GET=list_resellers),
+        _api("/v1/subscriptions", GET=list_subscriptions),
+        _api("/v1/auditlogs", GET=list_audit_logs),
         Route(TOKEN_PATH, give_token, methods=["POST"]),
         Route(CONTROL_PREFIX + "state", read_state, methods=["GET"]),
         Route(CONTROL_PREFIX + "requests", read_requests, methods=["GET"]),
@@ -58,8 +57,15 @@ def make_routes() -> list[Route]:
     ]
 
 
-def _api(method: str, path: str, handler: Callable[[Call], Response]) -> Route:
-    return Route(path, api_call(handler), methods=[method])
+def _api(path: str, **handlers: Callable[[Call], Response]) -> Route:
+    """One path of the API and its handlers by method."""
+    endpoints = {method: api_call(handler) for method, handler in handlers.items()}
+
+    async def endpoint(request: Request) -> Response:
+        # the web framework adds HEAD to GET
+        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+    return Route(path, endpoint, methods=list(endpoints))
 
 
 async def _elsewhere(_request: Request) -> Response:

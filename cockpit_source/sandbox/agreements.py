@@ -34,7 +34,7 @@ def list_agreements(call: Call) -> Response:
     ascending = query.flag("ascendingOrder", default=False)
     query.check()
     rows: list[Agreement] = [
-        (customer, pair_instance_id, _status(call, customer.id, pair_instance_id))
+        (customer, pair_instance_id, _status(customer.id, pair_instance_id))
         for customer, pair_instance_id in microsoft_pairs(call)
         if customer_id in (None, customer.id)
         and instance_id in (None, pair_instance_id)
@@ -51,10 +51,10 @@ def list_agreements(call: Call) -> Response:
     return page_answer(page, rows, lambda row: _item(call, row))
 
 
-def _status(call: Call, customer_id: str, instance_id: str) -> str:
-    """Mostly created; one in about seven is at an earlier step."""
-    draws = Draws(call.sandbox.tenant.seed, "agreement", customer_id, instance_id)
-    return _CREATED if draws.chance(0.85) else draws.pick(_STATUSES[:-1])
+def _status(customer_id: str, instance_id: str) -> str:
+    """Mostly created; one in about seven is at an earlier step. Taken from the ids, as every page asks for all."""
+    number = (int(customer_id[-6:], 16) + int(instance_id[-6:], 16)) % 100
+    return _CREATED if number < 85 else _STATUSES[number % 4]
 
 
 def _item(call: Call, row: Agreement) -> dict[str, Any]:

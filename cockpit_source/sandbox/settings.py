@@ -33,12 +33,12 @@ class Setting(Generic[T]):
         owner.all_settings = {**owner.all_settings, name: self}
 
     def __get__(self, holder: "Settings", owner: object = None) -> T:
-        value: T = holder.values.get(self.name, self.default)
+        value: T = holder.setting_values.get(self.name, self.default)
         return value
 
     def __set__(self, holder: "Settings", value: T) -> None:
         self.check(value)
-        holder.values[self.name] = value
+        holder.setting_values[self.name] = value
 
     def check(self, value: object) -> None:
         """Raises ValueError, naming what is valid, for a wrong value."""
@@ -85,7 +85,7 @@ class Settings:
     page_churn = Setting(0, _COUNT)
 
     def __init__(self, **settings: Any) -> None:
-        self.values: dict[str, Any] = {}
+        self.setting_values: dict[str, Any] = {}
         self.configure(**settings)
 
     def configure(self, **settings: Any) -> None:
@@ -94,8 +94,8 @@ class Settings:
             if name not in self.all_settings:
                 raise ValueError(f"unknown setting {name!r}; valid are {', '.join(self.all_settings)}")
             self.all_settings[name].check(value)
-        self.values |= settings
+        self.setting_values |= settings
 
     def settings(self) -> dict[str, Any]:
         """All settings as they are now."""
-        return {name: self.values.get(name, setting.default) for name, setting in self.all_settings.items()}
+        return {name: self.setting_values.get(name, setting.default) for name, setting in self.all_settings.items()}

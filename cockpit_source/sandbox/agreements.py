@@ -1,6 +1,7 @@
 """The list of Microsoft Customer Agreements: every customer in every Microsoft instance."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from starlette.responses import Response
 
@@ -16,8 +17,13 @@ _CREATED = "AgreementCreated"
 _STATUSES = ("Required", "LinkGenerated", "CustomerAccepted", "LinkExpired", _CREATED)
 _CONTACT_FIELDS = ("firstName", "lastName", "email", "phone")
 
-Agreement = tuple[Customer, str, str]
-"""Customer, provider instance id and status."""
+
+class Agreement(NamedTuple):
+    """The agreement of a customer in one instance."""
+
+    customer: Customer
+    provider_instance_id: str
+    status: str
 
 
 def list_agreements(call: Call) -> Response:
@@ -33,22 +39,30 @@ def list_agreements(call: Call) -> Response:
     excludes_compliant = query.flag("excludeCompliant", default=False)
     ascending = query.flag("ascendingOrder", default=False)
     query.check()
-    rows: list[Agreement] = [
-        (customer, pair_instance_id, _status(customer.id, pair_instance_id))
-        for customer, pair_instance_id in microsoft_pairs(call)
-        if customer_id in (None, customer.id)
-        and instance_id in (None, pair_instance_id)
-        and searched in customer.company_name.casefold()
-    ]
     rows = [
-        row for row in rows if status in ("", row[2].casefold()) and not (excludes_compliant and row[2] == _CREATED)
+        agreement
+        for agreement in _agreements(call)
+        if customer_id in (None, agreement.customer.id)
+        and instance_id in (None, agreement.provider_instance_id)
+        and searched in agreement.customer.company_name.casefold()
+        and status in ("", agreement.status.casefold())
+        and not (excludes_compliant and agreement.status == _CREATED)
     ]
-    first = 0 if order == "CompanyName" else 2
-    rows.sort(
-        key=lambda row: (row[2] if first else row[0].company_name.casefold(), row[0].id, row[1]),
-        reverse=not ascending,
-    )
-    return page_answer(page, rows, lambda row: _item(call, row))
+    rows.sort(key=_by_company_name if order == "CompanyName" else _by_status, reverse=not ascending)
+    return page_answer(page, rows, lambda agreement: _item(call, agreement))
+
+
+def _agreements(call: Call) -> Iterator[Agreement]:
+    for customer, instance_id in microsoft_pairs(call):
+        yield Agreement(customer, instance_id, _status(customer.id, instance_id))
+
+
+def _by_company_name(row: Agreement) -> tuple[str, str, str]:
+    return row.customer.company_name.casefold(), row.customer.id, row.provider_instance_id
+
+
+def _by_status(row: Agreement) -> tuple[str, str, str]:
+    return row.status, row.customer.id, row.provider_instance_id
 
 
 def _status(customer_id: str, instance_id: str) -> str:

@@ -9,40 +9,30 @@ from starlette.responses import Response
 from cockpit_source.sandbox.access import check_relation, find_customer, forbidden, may_see
 from cockpit_source.sandbox.answers import json_answer
 from cockpit_source.sandbox.calls import Call
+from cockpit_source.sandbox.company_search import NAME_FIELD, CompanySearch
 from cockpit_source.sandbox.contacts import draw_contact, mail_domain
 from cockpit_source.sandbox.directory import ProviderEntry
 from cockpit_source.sandbox.draws import Draws
 from cockpit_source.sandbox.pages import page_answer, read_page
-from cockpit_source.sandbox.query import REQUIRED, Query
+from cockpit_source.sandbox.query import Query
 from cockpit_source.sandbox.tenant import Customer
 
 T = TypeVar("T")
-_NAME_FIELD = "Company.Name"
-_SEARCH_FIELDS = (_NAME_FIELD, "Domain", "InternalIdentifier", "ProviderCustomerId")
+_SEARCH_FIELDS = (NAME_FIELD, "Domain", "InternalIdentifier", "ProviderCustomerId")
 
 
 def list_customers(call: Call) -> Response:
     """A page of the customers that the caller may see, deleted ones among them."""
     query = Query(call.request)
     page = read_page(query)
-    searched = query.text("searchValue", longest=255).casefold()
-    field = query.choice("searchField", _SEARCH_FIELDS)
-    if field and not searched:
-        query.refuse("searchValue", REQUIRED)
-    is_sorted = bool(query.choice("sortPropertyName", (_NAME_FIELD,)))
-    ascending = query.flag("ascendingOrder", default=True)
+    search = CompanySearch(query, _SEARCH_FIELDS)
     reseller_id = query.uuid("resellerId")
     query.check()
     customers = [customer for customer in call.sandbox.directory.customers(call.day) if may_see(call, customer)]
     if reseller_id is not None:
         customers = _of_reseller(call, customers, reseller_id)
-    if searched:
-        customers = [c for c in customers if _matches(call, c, field or _NAME_FIELD, searched)]
-    if is_sorted:
-        customers.sort(key=lambda customer: (customer.company_name.casefold(), customer.id))
-    answer = page_answer(
-        page, _churned(call, customers if ascending else customers[::-1]), lambda customer: _row(call, customer)
-    )
+    found = search.arrange(customers, lambda customer, field: _searched_texts(call, customer, field))
+    answer = page_answer(page, _churned(call, found), lambda customer: _row(call, customer))
     if call.sandbox.page_churn:
         call.sandbox.page_churn -= 1
         call.sandbox.moved_rows += 1
@@ -66,15 +56,12 @@ def _of_reseller(call: Call, customers: list[Customer], reseller_id: str) -> lis
     return [customer for customer in customers if reseller_id in call.sandbox.directory.reseller_ids(customer)]
 
 
-def _matches(call: Call, customer: Customer, field: str, searched: str) -> bool:
-    if field == _NAME_FIELD:
-        return searched in customer.company_name.casefold()
+def _searched_texts(call: Call, customer: Customer, field: str) -> list[str]:
     if field == "Domain":
-        return searched in mail_domain(customer.id)
+        return [mail_domain(customer.id)]
     if field == "InternalIdentifier":
-        return searched in (_identifiers(call, customer)["internalIdentifier"] or "").casefold()
-    entries = call.sandbox.directory.entries(customer)
-    return any(searched in (entry.provider_customer_id or "").casefold() for entry in entries)
+        return [_identifiers(call, customer)["internalIdentifier"] or ""]
+    return [entry.provider_customer_id or "" for entry in call.sandbox.directory.entries(customer)]
 
 
 def _churned(call: Call, rows: Sequence[T]) -> Sequence[T]:

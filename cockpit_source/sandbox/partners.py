@@ -6,15 +6,15 @@ from starlette.responses import Response
 
 from cockpit_source.sandbox.access import check_is_csp
 from cockpit_source.sandbox.calls import Call
+from cockpit_source.sandbox.company_search import NAME_FIELD, CompanySearch
 from cockpit_source.sandbox.contacts import draw_contact
 from cockpit_source.sandbox.directory import MICROSOFT
 from cockpit_source.sandbox.draws import Draws, derived_id
 from cockpit_source.sandbox.pages import page_answer, read_page
-from cockpit_source.sandbox.query import REQUIRED, Query
+from cockpit_source.sandbox.query import Query
 from cockpit_source.sandbox.tenant import ProviderInstance, Reseller
 
-_NAME_FIELD = "Company.Name"
-_SEARCH_FIELDS = (_NAME_FIELD, "InternalIdentifier", "MpnId")
+_SEARCH_FIELDS = (NAME_FIELD, "InternalIdentifier", "MpnId")
 
 
 def list_provider_instances(call: Call) -> Response:
@@ -30,23 +30,13 @@ def list_resellers(call: Call) -> Response:
     check_is_csp(call)
     query = Query(call.request)
     page = read_page(query)
-    searched = query.text("searchValue", longest=255).casefold()
-    field = query.choice("searchField", _SEARCH_FIELDS)
-    if field and not searched:
-        query.refuse("searchValue", REQUIRED)
-    is_sorted = bool(query.choice("sortPropertyName", (_NAME_FIELD,)))
-    ascending = query.flag("ascendingOrder", default=True)
+    search = CompanySearch(query, _SEARCH_FIELDS)
     customer_id = query.uuid("customerId")
     instance_id = query.uuid("providerInstanceId", required=customer_id is not None)
     query.check()
-    resellers = [
-        reseller
-        for reseller in _related(call, customer_id, instance_id)
-        if searched in _searched_text(call, reseller, field or _NAME_FIELD)
-    ]
-    if is_sorted:
-        resellers.sort(key=lambda reseller: (reseller.company_name.casefold(), reseller.id))
-    return page_answer(page, resellers if ascending else resellers[::-1], lambda row: _reseller_item(call, row))
+    resellers = _related(call, customer_id, instance_id)
+    found = search.arrange(resellers, lambda reseller, field: _searched_texts(call, reseller, field))
+    return page_answer(page, found, lambda reseller: _reseller_item(call, reseller))
 
 
 def _related(call: Call, customer_id: str | None, instance_id: str | None) -> list[Reseller]:
@@ -64,13 +54,8 @@ def _related(call: Call, customer_id: str | None, instance_id: str | None) -> li
     return resellers if is_known else []
 
 
-def _searched_text(call: Call, reseller: Reseller, field: str) -> str:
-    texts = {
-        _NAME_FIELD: reseller.company_name,
-        "InternalIdentifier": _internal_identifier(reseller),
-        "MpnId": _mpn_id(call, reseller),
-    }
-    return texts[field].casefold()
+def _searched_texts(call: Call, reseller: Reseller, field: str) -> list[str]:
+    return [_mpn_id(call, reseller) if field == "MpnId" else _internal_identifier(reseller)]
 
 
 def _internal_identifier(reseller: Reseller) -> str:

@@ -3,10 +3,11 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cockpit_source.sandbox.faults import Faults
 from cockpit_source.sandbox.server import serve
+from cockpit_source.sandbox.settings import Settings
 from cockpit_source.sandbox.state import Sandbox
 from cockpit_source.sandbox.tenant import SandboxTenant
 
@@ -17,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tenant = SandboxTenant(options.seed, options.customers, options.mean_skus, not options.no_incidents)
     faults = Faults(latency_ms=options.latency_ms, latency_jitter_ms=options.latency_jitter_ms)
     sandbox = Sandbox(tenant, day=options.day, faults=faults, token_lifetime_seconds=options.token_lifetime_seconds)
+    sandbox.configure(**{name: value for name, value in vars(options).items() if name in Settings.all_settings})
     if options.warm_up:
         sandbox.warm_up()
     stop_after = _wait_for_end_of_stdin if options.until_stdin_closes else None
@@ -37,7 +39,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--token-lifetime-seconds", type=float, default=3599)
     parser.add_argument("--warm-up", action="store_true", help="make the answers of the day in advance")
     parser.add_argument("--until-stdin-closes", action="store_true", help="stop when the parent process is gone")
+    _add_settings(parser)
     return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    settings = parser.add_argument_group("where the API's reference leaves it open")
+    types: dict[str, Callable[[str], object]] = {"deletion_delay_seconds": float, "page_churn": int}
+    for name, setting in Settings.all_settings.items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(setting.default, bool):
+            settings.add_argument(option, action="store_true")
+        else:
+            settings.add_argument(option, type=types.get(name, str), default=setting.default, help=setting.valid_text)
 
 
 def _write_line(text: str) -> None:

@@ -50,6 +50,8 @@ def fault_answer(kind: str, request: Request, sandbox: Sandbox) -> Response:
             return Response(status_code=302, headers={"Location": _other_host(sandbox.base_url)})
         case "expired_token":
             return Response(status_code=401)
+        case "forbidden":
+            return Response(status_code=403)
         case "oversized":
             chunks = _empty_array(int(sandbox.faults.value("oversized_bytes")))
             return StreamingResponse(chunks, media_type="application/json")

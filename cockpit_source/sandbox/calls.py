@@ -34,13 +34,14 @@ def api_call(handler: Callable[[Call], Response]) -> Callable[[Request], Awaitab
     async def endpoint(request: Request) -> Response:
         sandbox: Sandbox = request.app.state.sandbox
         client = authenticate(request, sandbox)
-        key = f"{request.scope['path']}?{request.scope['query_string'].decode('latin-1').lower()}"
-        latency = sandbox.faults.latency_seconds(key)
-        if latency:
-            await asyncio.sleep(latency)
-        fault = sandbox.faults.next_fault(request.path_params.get("customer_id", ""), key)
-        if fault:
-            return fault_answer(fault, request, sandbox)
+        if sandbox.faults.are_on:
+            key = f"{request.scope['path']}?{request.scope['query_string'].decode('latin-1').lower()}"
+            latency = sandbox.faults.latency_seconds(key)
+            if latency:
+                await asyncio.sleep(latency)
+            fault = sandbox.faults.next_fault(request.path_params.get("customer_id", ""), key)
+            if fault:
+                return fault_answer(fault, request, sandbox)
         return handler(Call(request, sandbox, client, sandbox.day))
 
     return endpoint

@@ -6,19 +6,29 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cockpit_source.sandbox.answers import Refused, json_answer, problem
+from cockpit_source.sandbox.query import Query
 from cockpit_source.sandbox.state import Sandbox
 
 
 async def read_state(request: Request) -> Response:
-    """Day, size, faults and number of logged requests."""
+    """Day, size, settings, faults, and how many deletions were accepted and requests logged."""
     return _state(request)
+
+
+async def read_requests(request: Request) -> Response:
+    """The logged requests from index `since` on, and the index to ask for next time."""
+    query = Query(request)
+    since = query.integer("since", default=0, low=0, high=999_999_999)
+    query.check()
+    requests, next_index = _sandbox(request).log.since(since)
+    return json_answer({"requests": requests, "next": next_index})
 
 
 async def set_day(request: Request) -> Response:
     """Move to another day: {"day": 3}. Answers the new state, or 400."""
     body = await _read_object(request)
     try:
-        request.app.state.sandbox.day = body.get("day")
+        _sandbox(request).day = body.get("day", -1)
     except ValueError as error:
         raise Refused(problem(request, 400, str(error))) from error
     return _state(request)
@@ -28,21 +38,54 @@ async def set_faults(request: Request) -> Response:
     """Change rates and values: {"throttle": 0.1, "latency_ms": 50}. Answers the new state, or 400."""
     body = await _read_object(request)
     try:
-        request.app.state.sandbox.faults.configure(**body)
+        _sandbox(request).faults.configure(**body)
     except ValueError as error:
         raise Refused(problem(request, 400, str(error))) from error
     return _state(request)
 
 
-def _state(request: Request) -> Response:
+async def aim_fault(request: Request) -> Response:
+    """Aim a fault at paths: {"path": "pageNumber=3", "kind": "error_500", "times": 2}, `times` left out: always.
+
+    Answers the new state, or 400.
+    """
+    body = await _read_object(request)
+    path, kind, times = body.get("path"), body.get("kind"), body.get("times")
+    if not isinstance(path, str) or not isinstance(times, int | None):
+        raise Refused(problem(request, 400, "path must be a text, and times a whole number or left out."))
+    try:
+        _sandbox(request).faults.for_path(path, str(kind), times)
+    except ValueError as error:
+        raise Refused(problem(request, 400, str(error))) from error
+    return _state(request)
+
+
+async def change_settings(request: Request) -> Response:
+    """Change settings: {"deletion_delay_seconds": 0, "page_churn": 2}. Answers the new state, or 400."""
+    body = await _read_object(request)
+    try:
+        _sandbox(request).configure(**body)
+    except ValueError as error:
+        raise Refused(problem(request, 400, str(error))) from error
+    return _state(request)
+
+
+def _sandbox(request: Request) -> Sandbox:
     sandbox: Sandbox = request.app.state.sandbox
+    return sandbox
+
+
+def _state(request: Request) -> Response:
+    sandbox = _sandbox(request)
     return json_answer(
         {
             "day": sandbox.day,
             "domain": sandbox.tenant.domain,
             "seed": sandbox.tenant.seed,
             "customers": len(sandbox.tenant.customers),
+            "settings": sandbox.settings(),
             "faults": sandbox.faults.as_dict(),
+            "deletions": len(sandbox.deletions.all()),
             "requests": len(sandbox.requests),
             "peak_in_flight": sandbox.peak_in_flight,
         }

@@ -1,8 +1,10 @@
-"""Faults that can be switched on: at a rate for everybody, or for the next calls of one customer."""
+"""Faults that can be switched on: at a rate for everybody, or for the next calls of one customer or path."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from itertools import cycle
+from typing import TypeVar
 
 from cockpit_source.sandbox.draws import Draws
 
@@ -21,6 +23,10 @@ KINDS = (
     "expired_token",  # 401 without a body; the token itself stays good
     "oversized",  # 200 with an empty array blown up by oversized_bytes of white space
 )
+AIMED_KINDS = (
+    *KINDS,
+    "forbidden",  # 403 without a body; no rate, because a permission is not missing by chance
+)
 SIGN_IN = "sign-in"
 WRONG_SHAPES = ({"message": "this is not an array"}, "this is not an array", None)
 _DEFAULTS: dict[str, float] = {
@@ -30,6 +36,11 @@ _DEFAULTS: dict[str, float] = {
     "hang_seconds": 30,
     "oversized_bytes": 32 * 1024 * 1024,
 }
+
+
+K = TypeVar("K")
+_Queue = list[tuple[str, int | None]]
+"""Kinds in their order, each with how often it is still met; None: always."""
 
 
 class Faults:
@@ -43,7 +54,8 @@ class Faults:
         self.seed = seed
         self._rates: dict[str, float] = {}
         self._values = dict(_DEFAULTS)
-        self._targets: dict[str, list[tuple[str, int | None]]] = {}
+        self._targets: dict[str, _Queue] = {}
+        self._paths: dict[re.Pattern[str], _Queue] = {}
         self._calls: Counter[str] = Counter()
         self._wrong_shapes = cycle(WRONG_SHAPES)
         self.configure(**settings)
@@ -69,10 +81,15 @@ class Faults:
 
     def for_customer(self, customer_id: str, kind: str, times: int | None = None) -> None:
         """Let the next `times` calls of this customer fail so (None: all); a second call queues up behind."""
-        if kind not in KINDS:
-            raise ValueError(f"unknown fault {kind!r}; valid are {', '.join(KINDS)}")
-        if times is None or times > 0:
-            self._targets.setdefault(customer_id.lower(), []).append((kind, times))
+        _aim(self._targets, customer_id.lower(), kind, times)
+
+    def for_path(self, fragment: str, kind: str, times: int | None = None) -> None:
+        """The same for API calls whose path and query, `/v1/...?...` in any case, contain this fragment.
+
+        A fragment does not end within a word or number: `pageNumber=3` does not meet page 30.
+        """
+        pattern = re.compile(re.escape(fragment.lower()) + r"(?![0-9a-z])")
+        _aim(self._paths, pattern, kind, times)
 
     def for_sign_in(self, kind: str, times: int | None = None) -> None:
         """The same for requests for a token, which no rate touches."""
@@ -80,13 +97,20 @@ class Faults:
 
     def clear(self) -> None:
         """Switch all faults off, forget the counted calls and set all values back."""
-        self._rates, self._values, self._targets = {}, dict(_DEFAULTS), {}
+        self._rates, self._values = {}, dict(_DEFAULTS)
+        self._targets, self._paths = {}, {}
         self._calls.clear()
         self._wrong_shapes = cycle(WRONG_SHAPES)
 
     def as_dict(self) -> Mapping[str, float]:
         """Rates that are not 0, and all values."""
         return {**self._rates, **self._values}
+
+    @property
+    def are_on(self) -> bool:
+        """Whether any call may be late or fail."""
+        late = self._values["latency_ms"] or self._values["latency_jitter_ms"]
+        return bool(late or self._rates or self._targets or self._paths)
 
     def value(self, name: str) -> float:
         """A value such as `hang_seconds`."""
@@ -101,7 +125,7 @@ class Faults:
 
     def next_fault(self, customer_id: str, key: str) -> str | None:
         """The fault that the call of a scope meets now, if any; counts the call."""
-        target = self._next_target(customer_id)
+        target = self._next_target(customer_id) or self._next_path_target(key)
         if target or not (self._rates or self._values["latency_jitter_ms"]):
             return target
         self._calls[key] += 1
@@ -121,12 +145,28 @@ class Faults:
         return next(self._wrong_shapes)
 
     def _next_target(self, customer_id: str) -> str | None:
-        queue = self._targets.get(customer_id)
-        if not queue:
-            return None
-        kind, times = queue[0]
-        if times == 1:
-            queue.pop(0)
-        elif times is not None:
-            queue[0] = (kind, times - 1)
-        return kind
+        return _dequeue(self._targets.get(customer_id, []))
+
+    def _next_path_target(self, key: str) -> str | None:
+        for pattern, queue in self._paths.items():
+            if queue and pattern.search(key):
+                return _dequeue(queue)
+        return None
+
+
+def _aim(queues: dict[K, _Queue], target: K, kind: str, times: int | None) -> None:
+    if kind not in AIMED_KINDS:
+        raise ValueError(f"unknown fault {kind!r}; valid are {', '.join(AIMED_KINDS)}")
+    if times is None or times > 0:
+        queues.setdefault(target, []).append((kind, times))
+
+
+def _dequeue(queue: _Queue) -> str | None:
+    if not queue:
+        return None
+    kind, times = queue[0]
+    if times == 1:
+        queue.pop(0)
+    elif times is not None:
+        queue[0] = (kind, times - 1)
+    return kind

@@ -6,12 +6,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Unpack
 
 import uvicorn
 
 from cockpit_source.sandbox.app import create_app
 from cockpit_source.sandbox.faults import Faults
+from cockpit_source.sandbox.settings import SettingValues
 from cockpit_source.sandbox.state import Sandbox
 from cockpit_source.sandbox.tenant import SandboxTenant
 
@@ -30,9 +31,10 @@ def running_sandbox(
     port: int = 0,
     faults: Faults | None = None,
     token_lifetime_seconds: float = 3599,
+    **settings: Unpack[SettingValues],
 ) -> Iterator[Sandbox]:
     """A sandbox that listens until the context ends, in a thread of this process. Port 0 takes a free one."""
-    sandbox = Sandbox(tenant, day=day, faults=faults, token_lifetime_seconds=token_lifetime_seconds)
+    sandbox = Sandbox(tenant, day=day, faults=faults, token_lifetime_seconds=token_lifetime_seconds, **settings)
     server = _Server(sandbox, host, port)
     thread = threading.Thread(target=server.run, name="cockpit-sandbox", daemon=True)
     thread.start()
@@ -94,6 +96,7 @@ class _Server(uvicorn.Server):
             log_config=None,
             log_level="warning",
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=1,

@@ -7,7 +7,7 @@ from uuid import uuid4
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cockpit_source.sandbox.answers import Refused, json_answer
+from cockpit_source.sandbox.answers import Refused, header, json_answer
 from cockpit_source.sandbox.breakage import fault_answer
 from cockpit_source.sandbox.credentials import API_CLIENTS, TOKEN_SCOPE, ApiClient
 from cockpit_source.sandbox.state import Sandbox
@@ -39,12 +39,12 @@ def authenticate(request: Request, sandbox: Sandbox) -> ApiClient:
     Refuses with 401 without a good token, and with 403 without the tenant's domain in X-Tenant.
     That the latter is a 403 is the sandbox's own choice.
     """
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    kind, _, token = (header(request.scope, b"authorization") or "").partition(" ")
     client = sandbox.tokens.client_of(token) if kind.lower() == "bearer" else None
     if client is None:
         raise Refused(Response(status_code=401))
-    request.state.logged.client_id = client.id
-    if request.headers.get("x-tenant", "").lower() != sandbox.tenant.domain:
+    request.scope["state"]["logged"].client_id = client.id
+    if (header(request.scope, b"x-tenant") or "").lower() != sandbox.tenant.domain:
         raise Refused(Response(status_code=403))
     return client
 

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import urlsplit
 
 from cockpit_source.sandbox.credentials import TOKEN_PATH
+from cockpit_source.sandbox.settings import SettingValues
 
 _SOURCE_FOLDER = str(Path(__file__).resolve().parents[2])
 
@@ -30,7 +31,7 @@ class SpawnedSandbox:
         return self.base_url + TOKEN_PATH
 
     def state(self) -> dict[str, Any]:
-        """Day, size, faults, number of logged requests and most requests at a time."""
+        """Day, size, settings, faults, numbers of deletions and logged requests, most requests at a time."""
         return self._ask("GET", "state")
 
     def set_day(self, day: int) -> dict[str, Any]:
@@ -40,6 +41,19 @@ class SpawnedSandbox:
     def set_faults(self, **settings: float) -> dict[str, Any]:
         """Change fault rates and values, as `Faults.configure` takes them; gives the new state."""
         return self._ask("POST", "faults", settings)
+
+    def configure(self, **settings: Unpack[SettingValues]) -> dict[str, Any]:
+        """Change settings, as `Sandbox.configure` takes them; gives the new state."""
+        return self._ask("POST", "settings", dict(settings))
+
+    def aim_fault(self, path: str, kind: str, times: int | None = None) -> dict[str, Any]:
+        """Aim a fault at paths, as `Faults.for_path` does; gives the new state."""
+        return self._ask("POST", "aimed-faults", {"path": path, "kind": kind, "times": times})
+
+    def requests(self, since: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """The logged requests from this index on, and the index to ask for next time."""
+        answer = self._ask("GET", f"requests?since={since}")
+        return answer["requests"], answer["next"]
 
     def _ask(self, method: str, name: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         connection = HTTPConnection(urlsplit(self.base_url).netloc, timeout=10)
@@ -67,6 +81,7 @@ def spawned_sandbox(
     latency_ms: float = 0,
     latency_jitter_ms: float = 0,
     token_lifetime_seconds: float = 3599,
+    **settings: Unpack[SettingValues],
 ) -> Iterator[SpawnedSandbox]:
     """A sandbox in a child process that ends with the context, and also when this process dies.
 
@@ -83,7 +98,9 @@ def spawned_sandbox(
         "token-lifetime-seconds": token_lifetime_seconds,
     }
     command = [sys.executable, "-m", __package__, "--until-stdin-closes"]
+    options |= {name.replace("_", "-"): value for name, value in settings.items() if not isinstance(value, bool)}
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
+    command += ["--blocks-active-deletions"] if settings.get("blocks_active_deletions") else []
     command += [] if incidents else ["--no-incidents"]
     command += ["--warm-up"] if warm_up else []
     path = os.pathsep.join(filter(None, (_SOURCE_FOLDER, os.environ.get("PYTHONPATH"))))

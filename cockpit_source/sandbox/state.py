@@ -1,33 +1,23 @@
 """The sandbox itself: what it simulates, on which day, how it fails and what was asked of it."""
 
 import json
-import re
-import time
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from urllib.parse import parse_qs
+from typing import Unpack
+
+from starlette.responses import Response
 
 from cockpit_source.sandbox.credentials import TOKEN_PATH, Tokens
+from cockpit_source.sandbox.deletions import Deletions
+from cockpit_source.sandbox.directory import Directory
 from cockpit_source.sandbox.faults import Faults
-from cockpit_source.sandbox.tenant import SandboxTenant
-
-_LICENSES_PATH = re.compile(r"/v1/customers/([^/]+)/licenses")
-
-
-@dataclass(slots=True)
-class LoggedRequest:
-    """One request. Times are monotonic seconds; status is None until, or unless, a status line was sent."""
-
-    method: str
-    path: str
-    query: str
-    correlation_id: str | None
-    received_at_seconds: float
-    client_id: str | None = None
-    status: int | None = None
-    finished_at_seconds: float | None = None
+from cockpit_source.sandbox.parts import part_of_rows
+from cockpit_source.sandbox.request_log import LoggedRequest, RequestLog
+from cockpit_source.sandbox.settings import Settings, SettingValues
+from cockpit_source.sandbox.subscription_index import Subscription, all_subscriptions
+from cockpit_source.sandbox.tenant import Customer, SandboxTenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +29,7 @@ class ScriptedAnswer:
     content_type: str
 
 
-class Sandbox:
+class Sandbox(Settings):
     """A sandbox, running or not. Everything here may be read and set while it runs."""
 
     def __init__(
@@ -51,19 +41,23 @@ class Sandbox:
         token_lifetime_seconds: float = 3599,
         cached_answers: int = 8192,
         logged_requests: int = 100_000,
+        **settings: Unpack[SettingValues],
     ) -> None:
+        super().__init__(**settings)
         self.tenant = tenant or SandboxTenant()
+        self.directory = Directory(self.tenant)
+        self.deletions = Deletions(lambda: self.deletion_delay_seconds)
         self.faults = faults or Faults()
         self.tokens = Tokens(token_lifetime_seconds)
+        self.log = RequestLog(logged_requests)
         self.day = day
-        self.peak_in_flight = 0
-        self._in_flight = 0
+        self.moved_rows = 0
         self._base_url: str | None = None
         self._answers: dict[str, ScriptedAnswer] = {}
         self._flaky_calls: Counter[tuple[str, str]] = Counter()
-        self._log: deque[LoggedRequest] = deque(maxlen=logged_requests)
         self._cached_answers = cached_answers
-        self._encode = lru_cache(maxsize=cached_answers)(self._encode_licenses)
+        self._subscriptions = lru_cache(maxsize=1)(self._find_subscriptions)
+        self._licenses = lru_cache(maxsize=cached_answers)(self._make_licenses_answer)
 
     @property
     def day(self) -> int:
@@ -95,22 +89,20 @@ class Sandbox:
     @property
     def requests(self) -> list[LoggedRequest]:
         """The latest requests in order of arrival, without those that steer the sandbox."""
-        return list(self._log)
+        return self.log.requests
+
+    @property
+    def peak_in_flight(self) -> int:
+        """The most requests at a time."""
+        return self.log.peak_in_flight
 
     def call_counts(self) -> Counter[tuple[str, str, str | None]]:
         """How often licences were asked for, per customer, provider instance ("" if none) and reseller id."""
-        counts: Counter[tuple[str, str, str | None]] = Counter()
-        for request in self.requests:
-            match = _LICENSES_PATH.fullmatch(request.path.lower())
-            if match:
-                query = {name.lower(): values[-1].lower() for name, values in parse_qs(request.query).items()}
-                counts[match[1], query.get("providerinstanceid", ""), query.get("resellerid")] += 1
-        return counts
+        return self.log.call_counts()
 
     def clear_requests(self) -> None:
         """Forget the requests so far and the peak."""
-        self._log.clear()
-        self.peak_in_flight = 0
+        self.log.clear()
 
     def answer(
         self, customer_id: str, body: bytes, status: int = 200, content_type: str = "application/json"
@@ -123,36 +115,51 @@ class Sandbox:
         return self._answers.get(customer_id)
 
     def clear(self) -> None:
-        """Switch off all faults and scripted answers. Day, tokens and logged requests stay."""
+        """Switch off all faults and scripted answers. Day, settings, deletions, tokens and logged requests stay."""
         self.faults.clear()
         self._answers.clear()
         self._flaky_calls.clear()
 
-    def licenses_body(self, customer_id: str, provider_instance_id: str, day: int) -> bytes:
-        """The licence answer of a scope on a day on which it is listed, as JSON."""
-        return self._encode(customer_id, provider_instance_id, day)
+    def is_listed(self, customer: Customer, day: int) -> bool:
+        """Whether the customer exists on that day and was not deleted."""
+        return customer.is_listed(day) and not self.deletions.has_customer(customer.id)
+
+    def has_instance(self, customer: Customer, provider_instance_id: str) -> bool:
+        """Whether the customer has licences in this instance, its relationship there not removed."""
+        return provider_instance_id in customer.provider_instance_ids and not self.deletions.has_relationship(
+            customer.id, provider_instance_id
+        )
+
+    def licenses_answer(
+        self, customer: Customer, provider_instance_id: str, day: int, reseller_id: str | None = None
+    ) -> Response:
+        """The licence answer of a scope on a day on which it is listed; the part of a reseller, if one is given."""
+        return self._licenses(customer.id, provider_instance_id, day, reseller_id)
+
+    def subscriptions(self, day: int) -> tuple[Subscription, ...]:
+        """Every subscription of that day, deletions left aside; kept until another day is asked for."""
+        return self._subscriptions(day)
 
     def warm_up(self) -> None:
         """Make the licence answers of the current day in advance, as many as are kept (8192 unless told)."""
         for customer_id, instance_id, _reseller_id in islice(self.tenant.scopes(self.day), self._cached_answers):
-            self.licenses_body(customer_id, instance_id, self.day)
+            self._licenses(customer_id, instance_id, self.day, None)
 
     def stumbles(self, customer_id: str, provider_instance_id: str) -> bool:
         """Whether a flaky customer fails this time; it does on every other call, the first included."""
         self._flaky_calls[customer_id, provider_instance_id] += 1
         return self._flaky_calls[customer_id, provider_instance_id] % 2 == 1
 
-    def request_came(self, request: LoggedRequest) -> None:
-        """Log a request on its arrival."""
-        self._log.append(request)
-        self._in_flight += 1
-        self.peak_in_flight = max(self.peak_in_flight, self._in_flight)
+    def _find_subscriptions(self, day: int) -> tuple[Subscription, ...]:
+        return tuple(all_subscriptions(self.tenant, day))
 
-    def request_finished(self, request: LoggedRequest) -> None:
-        """Note that a request was answered or given up."""
-        self._in_flight -= 1
-        request.finished_at_seconds = time.monotonic()
-
-    def _encode_licenses(self, customer_id: str, provider_instance_id: str, day: int) -> bytes:
+    def _make_licenses_answer(
+        self, customer_id: str, provider_instance_id: str, day: int, reseller_id: str | None
+    ) -> Response:
         rows = self.tenant.licenses(customer_id, provider_instance_id, day)
-        return json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()
+        customer = self.tenant.customer(customer_id)
+        if reseller_id is not None and customer is not None:
+            reseller_ids = self.directory.reseller_ids(customer)
+            rows = part_of_rows(rows, reseller_ids.index(reseller_id), len(reseller_ids))
+        body = json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()
+        return Response(body, headers={"Content-Type": "application/json; charset=utf-8"})

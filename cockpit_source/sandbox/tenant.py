@@ -90,6 +90,7 @@ class SandboxTenant:
         self.seed = seed
         self.domain = DOMAIN
         self.mean_skus = mean_skus
+        self.incidents = incidents
         self.provider_instances = tuple(
             ProviderInstance(derived_id(seed, "instance", alias), alias)
             for alias in ("Microsoft CSP Europe", "Microsoft CSP Overseas")

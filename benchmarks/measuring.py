@@ -55,8 +55,8 @@ def sandbox_project(scopes: int, latency_ms: float) -> Iterator[Path]:
 
 
 def load_command(project: Path, *arguments: str) -> list[str]:
-    """`cockpit load` of a project, without needing the command on the path."""
-    return [sys.executable, "-m", "cockpit_source.cli", "load", "--project", str(project), *arguments]
+    """`cockpit load` of a project, with the command of this environment."""
+    return [str(Path(sys.executable).with_name("cockpit")), "load", "--project", str(project), *arguments]
 
 
 def run_measured(command: Sequence[str], environment: Mapping[str, str]) -> Measured:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,6 +58,20 @@ def main() -> None:
     except Exception:  # noqa: BLE001 - the last place where anything unexpected can be told
         report = redact(traceback.format_exc())
         _fail(f"This is a defect of cockpit, not of your set-up. Please report it with these lines:\n{report}", 1)
+
+
+def run() -> None:
+    """`main` for the console script, without the sixth of a second that Python takes to clean up its modules."""
+    try:
+        main()
+    except SystemExit as stop:
+        exit_code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    else:
+        exit_code = 0
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(exit_code)
 
 
 def _fail(message: str, exit_code: int) -> None:

@@ -77,7 +77,7 @@ class Discoverer:
         self._note = note
         self._show_stage = show_stage
         self._unfit: Counter[str] = Counter()
-        self._entries_left_out: Counter[int] = Counter()
+        self._unfinished_entries = 0
 
     def discover(self, folder: Path, read_prior: ReadPrior, moment: datetime) -> Discovery:
         """Read all listings; write `listed_files` into `folder`. `moment` dates what is new or gone.
@@ -146,12 +146,12 @@ class Discoverer:
     def _walk(self, table: Table, list_page: Callable[[int, int], Answer], walk: int) -> tuple[int, int | None]:
         """Read all pages once; how many there were, and how many rows the last one counts."""
         pages, total = 0, None
-        self._entries_left_out[walk] = 0
+        self._unfinished_entries = 0
         for page in iter_pages(lambda number: list_page(number, self._settings.page_size)):
             pages, total = pages + 1, page.total_count
             self._store.add(table, [row for item in page.items if (row := self._to_row(table, item))], walk)
             if table is CUSTOMERS:
-                scopes = [scope for item in page.items for scope in self._to_scopes(item, walk)]
+                scopes = [scope for item in page.items for scope in self._to_scopes(item)]
                 self._store.add_scopes(scopes, walk)
             self._show_stage(f"listing {_to_words(table)}: {self._store.count(table, walk)}")
         return pages, total
@@ -166,14 +166,14 @@ class Discoverer:
             self._unfit[str(error)] += 1
             return None
 
-    def _to_scopes(self, item: Any, walk: int) -> list[Scope]:
+    def _to_scopes(self, item: Any) -> list[Scope]:
         if not isinstance(item, dict):
             return []
         scopes: list[Scope] = []
         try:
             for scope in iter_scopes(item):
                 if scope is None:
-                    self._entries_left_out[walk] += 1
+                    self._unfinished_entries += 1
                 else:
                     scopes.append(scope)
         except UnfitObject as error:
@@ -183,11 +183,10 @@ class Discoverer:
     def _leave_out(self) -> list[str]:
         excluded = self._store.excluded_instances()
         deleted, scopes = self._store.leave_out([instance_id for instance_id, _ in excluded])
-        entries = self._entries_left_out[max(self._entries_left_out, default=0)]
         aliases = ", ".join(alias for _, alias in excluded)
         parts = {
             f"{deleted} deleted customers": deleted,
-            f"{entries} entries without a customer id at the provider": entries,
+            f"{self._unfinished_entries} entries without a customer id at the provider": self._unfinished_entries,
             f"{scopes} scopes of provider instances that are not Microsoft's ({aliases})": scopes,
         }
         return [text for text, count in parts.items() if count]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from datetime import UTC, datetime
-from queue import Queue
 
 from cockpit_source.client import CockpitClient
 from cockpit_source.errors import ApiError, RunStopped, SignInError
@@ -19,6 +19,7 @@ MAX_FAILURES_IN_A_ROW = 50
 _FAILURES = frozenset({"failed", "deferred"})
 # results that wait for the consumer; more would only be memory
 _QUEUED_RESULTS = 256
+_POLL_SECONDS = 0.01
 
 Clock = Callable[[], datetime]
 
@@ -62,7 +63,8 @@ class Fetcher:
 
     def fetch(self, scopes: Iterable[ListedScope]) -> Generator[ScopeResult, None, None]:
         """One result per scope, in the order in which they finish."""
-        results: Queue[ScopeResult | None] = Queue(_QUEUED_RESULTS)
+        # polled, because to wake the reader for every result takes a tenth of the time of a call
+        results: deque[ScopeResult] = deque()
         source = iter(scopes)
         source_lock = threading.Lock()
         reader_left = threading.Event()
@@ -70,16 +72,17 @@ class Fetcher:
         def work() -> None:
             try:
                 while not reader_left.is_set():
+                    if len(results) >= _QUEUED_RESULTS:
+                        time.sleep(_POLL_SECONDS)
+                        continue
                     with source_lock:
                         listed = next(source, None)
                     if listed is None:
                         break
-                    results.put(self._fetch_one(listed))
+                    results.append(self._fetch_one(listed))
             except BaseException as error:  # noqa: BLE001 - raised again where the results are read
                 self._crash = self._crash or error
                 self.stop(f"an unexpected error: {error}")
-            finally:
-                results.put(None)
 
         workers = [
             threading.Thread(target=work, name=f"fetch-{number}", daemon=True)
@@ -87,20 +90,18 @@ class Fetcher:
         ]
         for worker in workers:
             worker.start()
-        running = len(workers)
+        is_running = True
         try:
-            while running:
-                result = results.get()
-                if result is None:
-                    running -= 1
-                else:
-                    yield result
+            while is_running:
+                # asked before the results are taken, so that none comes after
+                is_running = any(worker.is_alive() for worker in workers)
+                while results:
+                    yield results.popleft()
+                time.sleep(_POLL_SECONDS if is_running else 0)
         finally:
-            if running:
+            if is_running:
                 reader_left.set()
                 self.stop("the reader of the results stopped")
-                while running:
-                    running -= results.get() is None
             for worker in workers:
                 worker.join()
         if self._crash is not None:

@@ -15,6 +15,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
+import orjson
+
 from cockpit_source.redaction import redact_tree
 
 ROW_HASH_VERSION = 1
@@ -26,7 +28,6 @@ _MIN_INT64, _MAX_INT64 = -(2**63), 2**63 - 1
 _EXACT_FLOAT_LIMIT = 2**53
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
-_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _SKU_ID = itemgetter(0)
 
 
@@ -101,8 +102,8 @@ def to_license_rows(scope_key: str, items: Iterable[Any]) -> tuple[list[LicenseR
 
 def row_hash(scope_key: str, sku_id: str, occurrence: int, sku_name: str | None, counts: Iterable[int | None]) -> str:
     """Hex BLAKE2b-16 over the values that history keeps. A change to it is a migration of `license_history`."""
-    text = _COMPACT.encode([ROW_HASH_VERSION, scope_key, sku_id, occurrence, sku_name, *counts])
-    return blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
+    text = orjson.dumps([ROW_HASH_VERSION, scope_key, sku_id, occurrence, sku_name, *counts])
+    return blake2b(text, digest_size=16).hexdigest()
 
 
 _Counts = tuple[int | None, int | None, int | None, int | None]

@@ -63,6 +63,16 @@ def test_row_hash_of_the_committed_vector_never_changes() -> None:
     assert row_hash("t|c|p|r", "a", 1, None, (0, -1, 2**63 - 1, None)) == "6a0b0a1d908954dd9587ae55b34e9608"
 
 
+def test_row_hash_is_over_the_json_of_every_character() -> None:
+    """Whatever encodes it: the bytes under the hash are those of compact JSON in UTF-8."""
+    storable = [chr(code) for code in range(1, 0x11000) if not 0xD800 <= code < 0xE000]
+    for start in range(0, len(storable), 1_000):
+        name = "".join(storable[start : start + 1_000])
+        text = json.dumps([1, KEY, GUID, 0, name, 1, None, -3, 4], ensure_ascii=False, separators=(",", ":"))
+        expected = blake2b(text.encode(), digest_size=16).hexdigest()
+        assert row_hash(KEY, GUID, 0, name, (1, None, -3, 4)) == expected
+
+
 @pytest.mark.parametrize(
     "changed",
     [

@@ -94,7 +94,7 @@ def main() -> None:
     """Load, and print what was loaded."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    folder, database, file_format = [*sys.argv[1:], "parquet"][:3]
+    folder, database, file_format = [*sys.argv[1:], None][:3]
     project = read_project(Path(folder))
     reader = LicenseReader(project)
     pipeline = dlt.pipeline(

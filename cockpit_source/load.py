@@ -22,7 +22,9 @@ import pyarrow.parquet as pq
 
 from cockpit_source.client import CockpitClient
 from cockpit_source.configuration import resolve_settings
+from cockpit_source.errors import CockpitError
 from cockpit_source.fetch import Fetcher, utc_now
+from cockpit_source.hooks import tell_after_run
 from cockpit_source.load_result import LoadResult, UnreadScope
 from cockpit_source.lock import run_lock
 from cockpit_source.outcomes import ScopeResult
@@ -75,7 +77,8 @@ def run_load(
     `pipeline` comes from `create_pipeline`; `settings` default to dlt's configuration. `full_list=False` says that
     the list is only a part, so that nothing is delisted. `as_of` (UTC) dates the whole run, for simulated days.
     `fresh` starts a new run where the last was interrupted. The result tells what became of the scopes, also when
-    none could be read; its `exit_code` is that of `cockpit load`.
+    none could be read; its `exit_code` is that of `cockpit load`. At the end `after_run_command` and
+    `after_run_webhook` are told, where they are set.
 
     Raises:
         ConfigurationError: settings, scope list or `as_of` do not work; nothing was read.
@@ -84,10 +87,28 @@ def run_load(
         WarehouseError: the destination cannot be used. What was read is in the spool; the next run loads it.
         WarehouseBusy: another run of the same pipeline, or another program, holds the database.
     """
-    began = time.monotonic()
     settings = settings or resolve_settings()
     progress = progress or LoadProgress()
     as_of = as_of.astimezone(UTC) if as_of is not None else None
+    try:
+        result = _run_once(pipeline, settings, full_list=full_list, as_of=as_of, fresh=fresh, progress=progress)
+    except CockpitError as error:
+        tell_after_run(settings, error, progress.notes.append)
+        raise
+    tell_after_run(settings, result, progress.notes.append)
+    return result
+
+
+def _run_once(
+    pipeline: dlt.Pipeline,
+    settings: Settings,
+    *,
+    full_list: bool,
+    as_of: datetime | None,
+    fresh: bool,
+    progress: LoadProgress,
+) -> LoadResult:
+    began = time.monotonic()
     folder = work_folder(pipeline)
     warehouse = Warehouse(pipeline)
     with dlt.config.values(_dlt_options(pipeline)), _frugal_arrow(), run_lock(folder), warehouse.held_open():

@@ -50,7 +50,7 @@ def sandbox_project(scopes: int, latency_ms: float) -> Iterator[Path]:
         tempfile.TemporaryDirectory() as folder,
         spawned_sandbox(latency_ms=latency_ms, warm_up=True, **options) as sandbox,
     ):
-        write_project(Path(folder), SandboxTenant(**options), 0, sandbox.base_url)
+        write_project(Path(folder), SandboxTenant(**options), sandbox.base_url, list_day=0)
         yield Path(folder)
 
 

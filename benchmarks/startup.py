@@ -61,7 +61,7 @@ def count_scopes(tenant: SandboxTenant) -> int:
 def fresh_project(sandbox: Sandbox) -> Iterator[tuple[Path, dict[str, str]]]:
     """A project that was never loaded, and the environment to load it in."""
     with tempfile.TemporaryDirectory() as folder:
-        write_project(Path(folder), sandbox.tenant, 0, sandbox.base_url)
+        write_project(Path(folder), sandbox.tenant, sandbox.base_url, list_day=0)
         yield Path(folder), {"DLT_DATA_DIR": str(Path(folder) / "dlt")}
 
 

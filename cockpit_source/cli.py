@@ -190,7 +190,7 @@ def sandbox(
         list[str] | None, typer.Option(help=f"KIND=RATE, rate from 0 to 1; repeatable. Kinds: {_FAULT_KINDS}.")
     ] = None,
     project: Annotated[
-        Path | None, typer.Option(help="Write a project for this sandbox (.dlt, scopes.csv) into this folder.")
+        Path | None, typer.Option(help="Write a project for this sandbox (its .dlt) into this folder.")
     ] = None,
 ) -> None:
     """Serve a simulated tenant on this machine: no credentials, no network, no real data."""

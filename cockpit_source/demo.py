@@ -85,7 +85,7 @@ def run_demo(folder: Path, days: int) -> int:
             sandbox.tenant.domain, database=folder / DATABASE_NAME, pipelines_dir=folder / ".work" / "pipelines"
         )
         results = [_load_day(sandbox, pipeline, day, first_day + timedelta(days=day)) for day in range(days)]
-        write_project(folder, sandbox.tenant, days, f"http://127.0.0.1:{DEFAULT_PORT}", DATABASE_NAME)
+        write_project(folder, sandbox.tenant, f"http://127.0.0.1:{DEFAULT_PORT}", database=DATABASE_NAME)
     moments = [first_day + timedelta(days=day) for day in range(days)]
     with duckdb.connect(str(folder / DATABASE_NAME), read_only=True) as connection:
         _print_days(console, connection, moments, results)
@@ -119,10 +119,7 @@ def _load_day(sandbox: Sandbox, pipeline: dlt.Pipeline, day: int, moment: dateti
         client_id=CSP_CLIENT.id,
         client_secret=CSP_CLIENT.secret,
         max_attempts=3,
-        scopes=[
-            {"customer_id": customer, "provider_instance_id": instance, "reseller_id": reseller}
-            for customer, instance, reseller in sandbox.tenant.scopes(day)
-        ],
+        discover=True,
     )
     progress = LoadProgress()
     with ProgressDisplay(progress, create_console(stderr=True)):

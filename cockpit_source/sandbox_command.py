@@ -39,7 +39,7 @@ def serve_sandbox(
 
     def announce(base_url: str) -> None:
         if folder is not None:
-            _write_project(folder, tenant, day, base_url)
+            _write_project(folder, tenant, base_url)
         console.print(f"Simulated tenant {tenant.domain}, day {day}, at {base_url} (Ctrl+C stops it)")
         if folder is not None:
             console.print(
@@ -55,31 +55,42 @@ def serve_sandbox(
 
 
 def write_project(
-    folder: Path, tenant: SandboxTenant, day: int, base_url: str, database: str = DEFAULT_DATABASE
+    folder: Path,
+    tenant: SandboxTenant,
+    base_url: str,
+    *,
+    database: str = DEFAULT_DATABASE,
+    list_day: int | None = None,
 ) -> None:
-    """A project folder for the sandbox at `base_url`: configuration, its (public) secrets, the scopes of `day`.
+    """A project folder for the sandbox at `base_url`: configuration and its (public) secrets.
+
+    It discovers its scopes, or with `list_day` loads those of that day from a file.
 
     Raises ConfigurationError where the folder holds another project, which is left as it is.
     """
     settings = folder / ".dlt"
     _refuse_other_project(folder, settings)
     settings.mkdir(parents=True, exist_ok=True)
+    scopes_file = 'scopes_file = "scopes.csv"'
     (settings / "config.toml").write_text(
         f"{_HEADER}\n"
         "[runtime]\ndlthub_telemetry = false\n\n"
         f'[sources.cockpit]\ntenant = "{tenant.domain}"\nbase_url = "{base_url}"\n'
         f'token_url = "{base_url}/oauth2/v2.0/token"\ntoken_scope = "{TOKEN_SCOPE}"\n'
-        f'client_id = "{CSP_CLIENT.id}"\nscopes_file = "scopes.csv"\n\n'
+        f"{'discover = true' if list_day is None else scopes_file}\n\n"
         f'[destination.duckdb]\ncredentials = "{database}"\n',
         encoding="utf-8",
     )
     (settings / "secrets.toml").write_text(
-        f'[sources.cockpit]\nclient_secret = "{CSP_CLIENT.secret}"\n', encoding="utf-8"
+        f'[sources.cockpit]\nclient_id = "{CSP_CLIENT.id}"\nclient_secret = "{CSP_CLIENT.secret}"\n',
+        encoding="utf-8",
     )
+    if list_day is None:
+        return
     with (folder / "scopes.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("customer_id", "provider_instance_id", "reseller_id"))
-        writer.writerows(tenant.scopes(day))
+        writer.writerows(tenant.scopes(list_day))
 
 
 def _refuse_other_project(folder: Path, settings: Path) -> None:
@@ -93,9 +104,9 @@ def _refuse_other_project(folder: Path, settings: Path) -> None:
         )
 
 
-def _write_project(folder: Path, tenant: SandboxTenant, day: int, base_url: str) -> None:
+def _write_project(folder: Path, tenant: SandboxTenant, base_url: str) -> None:
     try:
-        write_project(folder, tenant, day, base_url)
+        write_project(folder, tenant, base_url)
     except OSError as error:
         raise ConfigurationError(
             f"The project cannot be written: {error.filename}: {error.strerror}. "

@@ -28,7 +28,7 @@ from cockpit_source.load_result import LoadResult, UnreadScope
 from cockpit_source.progress import ProgressDisplay
 from cockpit_source.report import print_result
 from cockpit_source.run_record import RunRecord
-from cockpit_source.sandbox import CSP_CLIENT, FAULT_KINDS, TOKEN_SCOPE, Sandbox, running_sandbox
+from cockpit_source.sandbox import CSP_CLIENT, FAULT_KINDS, TOKEN_SCOPE, Sandbox, SandboxTenant, running_sandbox
 from cockpit_source.settings import build_settings
 
 A: ScopeIds = (new_id(1), INSTANCE, None)
@@ -536,7 +536,7 @@ def test_sandbox_serves_a_project_that_loads_and_stops_when_told(tmp_path: Path,
         assert advice == f"Load it from another terminal: cockpit load --project {folder}"
         ran = cockpit("load", "--project", folder, "--json")
         result = json.loads(ran.out)
-        assert result["scopes_total"] == len((folder / "scopes.csv").read_text().splitlines()) - 1 > 2
+        assert result["scopes_total"] == len(list(SandboxTenant(customers=4).scopes(3))) > 2
         assert result["outcomes"] == {"ok": 1, "empty": 1, "forbidden": 1}
         taken = serving.split("127.0.0.1:")[1].split()[0]
         refused = cockpit("sandbox", "--port", taken)

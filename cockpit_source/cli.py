@@ -177,6 +177,42 @@ def load(
     sys.exit(result.exit_code)
 
 
+@app.command(epilog="Example: cockpit status --project /etc/cockpit --max-age-hours 36")
+def status(
+    project: Project = None,
+    database: Database = None,
+    destination: Destination = "duckdb",
+    dataset: Dataset = "cockpit",
+    max_age_hours: Annotated[
+        float | None,
+        typer.Option(help="Exit 3 when a listed scope was not read well within these hours, for monitors."),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, max=100, help="How many of the last runs to show.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last runs, what they changed, and which scopes are stale. Calls no API and changes nothing.
+
+    Exit codes: 0 shown, 2 configuration or usage, 3 with --max-age-hours when a listed scope has no good read in that
+    time or nothing was ever loaded, 6 the database is in use.
+    """
+    _enter_project(project)
+    from cockpit_source.configuration import resolve_tenant_key
+    from cockpit_source.pipeline import create_pipeline
+    from cockpit_source.report import create_console
+    from cockpit_source.status import read_status
+    from cockpit_source.status_report import MAX_NAMED, MAX_SHOWN, print_status, to_json
+
+    tenant_key = resolve_tenant_key()
+    pipeline = create_pipeline(tenant_key, destination=destination, database=database, dataset=dataset)
+    limit = MAX_NAMED if as_json else MAX_SHOWN
+    found = read_status(pipeline, tenant_key, runs=runs, max_age_hours=max_age_hours, limit=limit)
+    if as_json:
+        create_console().print_json(data=to_json(found))
+    else:
+        print_status(found, create_console())
+    sys.exit(found.exit_code)
+
+
 @app.command(epilog="Example: cockpit sandbox --latency-ms 20 --fault throttle=0.1")
 def sandbox(
     port: Annotated[

@@ -33,6 +33,7 @@ from cockpit_source.settings import (
     Settings,
     build_settings,
     environment_name,
+    read_tenant_key,
 )
 
 # sections of their own below [sources.cockpit], read by other parts
@@ -57,6 +58,17 @@ def resolve_settings(**overrides: Any) -> Settings:
 
 
 _SCOPE_KEYS = frozenset({*SCOPE_LISTS, *SCOPE_WAYS})
+
+
+def resolve_tenant_key() -> str:
+    """The tenant key from dlt's configuration, for what only looks at the warehouse.
+
+    Credentials and scopes are not looked at, so they may be missing or wrong.
+
+    Raises:
+        ConfigurationError: neither `tenant_key` nor `tenant` is given, or the one that counts is wrong.
+    """
+    return read_tenant_key({name: _read(name) for name in ("tenant_key", "tenant")})
 
 
 def configuration_files() -> list[tuple[Path, bool]]:

@@ -28,10 +28,26 @@ def run_lock(folder: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise WarehouseBusy(
-                f"Another load of the same tenant and database is running (process {holder}). "
+                f"Another load or prune of the same tenant and database is running (process {holder}). "
                 "Wait until it ends, or stop it, then run again. Nothing was lost."
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def lock_holder(folder: Path) -> str | None:
+    """The process that holds the lock of `folder`, or None; "unknown" where it has not said so yet.
+
+    Holds the lock itself for an instant, so ask only where the answer matters.
+    """
+    try:
+        with (folder / _FILE_NAME).open(encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "unknown"
+    except FileNotFoundError:
+        pass
+    return None

@@ -70,6 +70,8 @@ KEYS: dict[str, Key] = {
     "after_run_webhook": Key(values.read_webhook, "an https address, told of every load", secret=True),
 }
 
+_TENANT_MISSING = f"tenant is missing. Valid: {KEYS['tenant'].valid}."
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -135,17 +137,9 @@ def build_settings(raw: Mapping[str, Any], *, unknown: Sequence[str] = (), mispl
         f"{environment_name(name)}; replace the secret if the file was shared already."
         for name in misplaced
     ]
-    read: dict[str, Any] = {}
-    for name, key in KEYS.items():
-        value = raw.get(name)
-        try:
-            read[name] = key.default if values.is_missing(value) else key.read(value)
-        except ValueError as error:
-            shown = "" if key.secret else f" (got {values.abbreviate(value)})"
-            problems.append(f"{name} {error}{shown}. Valid: {key.valid}.")
-            read[name] = None
+    read = {name: _read_value(name, raw.get(name), problems) for name in KEYS}
     if read["tenant"] is None and values.is_missing(raw.get("tenant")):
-        problems.append(f"tenant is missing. Valid: {KEYS['tenant'].valid}.")
+        problems.append(_TENANT_MISSING)
     problems += _find_credential_problems(raw)
     problems += _find_scope_problems(raw)
     if problems:
@@ -153,9 +147,34 @@ def build_settings(raw: Mapping[str, Any], *, unknown: Sequence[str] = (), mispl
     return _assemble(read)
 
 
+def read_tenant_key(raw: Mapping[str, Any]) -> str:
+    """The tenant key from the raw values of `tenant_key` and `tenant`; whatever else is wrong does not matter.
+
+    Raises:
+        ConfigurationError: neither is given, or the one that counts is wrong.
+    """
+    name = "tenant" if values.is_missing(raw.get("tenant_key")) else "tenant_key"
+    problems: list[str] = []
+    tenant_key: str | None = _read_value(name, raw.get(name), problems)
+    if tenant_key is None:
+        raise ConfigurationError(_compose_message(problems or [_TENANT_MISSING]))
+    return tenant_key.lower()
+
+
 def environment_name(name: str) -> str:
     """The environment variable of key `name`."""
     return f"SOURCES__COCKPIT__{name.upper()}"
+
+
+def _read_value(name: str, value: Any, problems: list[str]) -> Any:
+    """The checked value of key `name`, its default where it is missing, None where it is wrong."""
+    key = KEYS[name]
+    try:
+        return key.default if values.is_missing(value) else key.read(value)
+    except ValueError as error:
+        shown = "" if key.secret else f" (got {values.abbreviate(value)})"
+        problems.append(f"{name} {error}{shown}. Valid: {key.valid}.")
+        return None
 
 
 def _compose_message(problems: Sequence[str]) -> str:

@@ -177,12 +177,25 @@ class Spool:
         """The batches that were not loaded yet."""
         return [path for path in self.batches() if not path.with_suffix(".loaded").exists()]
 
+    def scope_count(self) -> int:
+        """Scopes that have an outcome in the spool, loaded or not."""
+        return sum(pq.read_metadata(path).num_rows for path in self.batches())
+
+    def size(self) -> int:
+        """Bytes of all files of the folder."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
     def mark_loaded(self, batches: Sequence[Path]) -> None:
         for path in batches:
             path.with_suffix(".loaded").touch()
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def list_spools(folder: Path) -> list[Spool]:
+    """The spools in the work folder of a pipeline, oldest run first; none before its first load."""
+    return [Spool(path) for path in sorted(folder.glob("*")) if path.is_dir()]
 
 
 def read_batches(paths: Sequence[Path], scopes_at_once: int = 1_000) -> Iterator[pa.Table]:

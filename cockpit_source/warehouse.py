@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import dlt
@@ -24,6 +25,62 @@ _CHUNK_ROWS = 10_000
 _LOCK_HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 
 
+class DatasetClient:
+    """An open connection to the dataset, for the SQL of this package."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        """The rows of a query whose result is small; times are UTC.
+
+        A table is written as `{name}`, a value as `%s`.
+
+        Raises:
+            DestinationUndefinedEntity: a table or column is not there.
+        """
+        tables = _iter_tables(self._client, self._qualify(sql), *values)
+        return [_in_utc(row) for table in tables for row in table.to_pylist()]
+
+    def execute(self, sql: str, *values: Any) -> None:
+        """Run a statement that answers nothing; tables and values as in `rows`."""
+        self._client.execute_sql(self._qualify(sql), *values)
+
+    @contextmanager
+    def transaction(self, *, keep: bool) -> Iterator[None]:
+        """What is executed inside is done together, or not at all: after an error, or unless `keep`."""
+        with suppress(_UndoTransaction), self._client.begin_transaction():
+            yield
+            if not keep:
+                raise _UndoTransaction
+
+    def has_table(self, name: str) -> bool:
+        """Whether the table is there."""
+        try:
+            self.rows(f"SELECT 1 AS one FROM {{{name}}} WHERE 1 = 0")
+        except DestinationUndefinedEntity:
+            return False
+        return True
+
+    def _qualify(self, sql: str) -> str:
+        return sql.format_map(_QualifiedNames(self._client))
+
+
+class _UndoTransaction(Exception):
+    """Makes dlt roll a transaction back."""
+
+
+class _QualifiedNames(dict[str, str]):
+    """Table names as the destination wants them, by their plain name."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__()
+        self._client = client
+
+    def __missing__(self, name: str) -> str:
+        return str(self._client.make_qualified_table_name(name))
+
+
 class Warehouse:
     """The dataset of a pipeline, for reading."""
 
@@ -34,6 +91,32 @@ class Warehouse:
     def location(self) -> str:
         """The destination as an address without a password."""
         return describe_location(self._pipeline)
+
+    @property
+    def dataset(self) -> str:
+        """The dataset that holds the tables."""
+        return str(self._pipeline.dataset_name)
+
+    @contextmanager
+    def opened(self, *, read_only: bool) -> Iterator[DatasetClient | None]:
+        """An open connection for several queries; None where there is no DuckDB file, which opening would create.
+
+        `read_only` lets other readers of a DuckDB file be.
+
+        Raises:
+            WarehouseError: it cannot be opened, or a query fails; WarehouseBusy when another process holds it.
+        """
+        if self._is_duckdb and not Path(self._pipeline.sql_client().credentials.database).exists():
+            yield None
+            return
+        try:
+            with self._pipeline_client(read_only=read_only) as client:
+                yield DatasetClient(client)
+        except DestinationUndefinedEntity as error:
+            raise WarehouseError(
+                f"Dataset {self.dataset} in {self.location} lacks what this version reads: {_reason(error)}. "
+                "`cockpit load` adds it. Nothing was changed."
+            ) from error
 
     def check(self) -> None:
         """Open the destination once.
@@ -51,8 +134,7 @@ class Warehouse:
         Raises:
             WarehouseError: as `check`.
         """
-        is_duckdb = self._pipeline.destination.destination_name == "duckdb"
-        with self._pipeline_client() if is_duckdb else nullcontext():
+        with self._pipeline_client() if self._is_duckdb else nullcontext():
             self.check()
             yield
 
@@ -112,11 +194,16 @@ class Warehouse:
         with self._pipeline_client() as client:
             yield from _iter_tables(client, sql)
 
+    @property
+    def _is_duckdb(self) -> bool:
+        return bool(self._pipeline.destination.destination_name == "duckdb")
+
     @contextmanager
-    def _pipeline_client(self) -> Iterator[Any]:
+    def _pipeline_client(self, *, read_only: bool = False) -> Iterator[Any]:
         try:
-            with self._pipeline.sql_client() as client:
-                yield client
+            sql_client: Any = self._pipeline.sql_client()
+            with _read_only(sql_client.credentials) if read_only and self._is_duckdb else nullcontext(), sql_client:
+                yield sql_client
         except DestinationUndefinedEntity:
             raise
         except DestinationException as error:
@@ -151,6 +238,20 @@ def _reason(error: BaseException) -> str:
         root = root.__cause__
     lines = [line.strip() for line in str(root).splitlines() if line.strip()]
     return redact(lines[0] if lines else type(root).__name__).rstrip(".!")
+
+
+@contextmanager
+def _read_only(credentials: Any) -> Iterator[None]:
+    """Open DuckDB files read only while the context lasts; dlt may keep `credentials` for later loads."""
+    usual, credentials.read_only = credentials.read_only, True
+    try:
+        yield
+    finally:
+        credentials.read_only = usual
+
+
+def _in_utc(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.astimezone(UTC) if isinstance(value, datetime) else value for name, value in row.items()}
 
 
 def _iter_tables(client: Any, sql: str, *values: Any) -> Iterator[pa.Table]:

@@ -33,10 +33,21 @@ from cockpit_source.warehouse import Warehouse
 _NO_ANSWER = (TransportFailed, ServerFailed, UnusableAnswer, Throttled)
 
 
+# what may follow the checks: it has the settings and the scope list, and gives the exit code
+Probe = Callable[[Settings, ScopeList], int]
+
+
 def run_checks(
-    read_settings: Callable[[], Settings], open_pipeline: Callable[[str], dlt.Pipeline], console: Console
+    read_settings: Callable[[], Settings],
+    open_pipeline: Callable[[str], dlt.Pipeline],
+    console: Console,
+    *,
+    probe: Probe | None = None,
 ) -> int:
-    """Run the checks one after another, print each, stop at the first that fails; the exit code."""
+    """Run the checks one after another, print each, stop at the first that fails; the exit code.
+
+    A `probe` follows whatever one call gave, and its exit code counts instead.
+    """
     for path, exists in configuration_files():
         console.print(f"{'read     ' if exists else 'not there'}  {escape(str(path))}", soft_wrap=True)
     step = "configuration"
@@ -59,6 +70,9 @@ def run_checks(
                 console.print(f"[bold red]failed[/bold red]     {step}: {escape(prepared.problem)}", soft_wrap=True)
             step = "one call"
             exit_code = _call_once(client, prepared.scope_list, console)
+            if probe is not None:
+                step = "probe"
+                return probe(settings, prepared.scope_list)
             return exit_code or (EXIT_SOME_NOT_READ if prepared.problem else EXIT_ALL_READ)
     except CockpitError as error:
         console.print(f"[bold red]failed[/bold red]     {step}: {escape(str(error))}", soft_wrap=True)

@@ -103,8 +103,21 @@ def check(
     database: Database = None,
     destination: Destination = "duckdb",
     dataset: Dataset = "cockpit",
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe",
+            help="Also read up to 20 scopes and print what they prove about the API, without ids or names.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report of --probe as JSON.")] = False,
 ) -> None:
-    """Check configuration, warehouse, scope list, sign-in and one call, and say which of them is wrong."""
+    """Check configuration, warehouse, scope list, sign-in and one call, and say which of them is wrong.
+
+    With --probe, what the checks say goes to stderr, and only the report, which is meant to be sent, to stdout.
+    """
+    if as_json and not probe:
+        raise ConfigurationError("--json goes with --probe: cockpit check --probe --json")
     _enter_project(project)
     from cockpit_source.check import run_checks
     from cockpit_source.pipeline import create_pipeline
@@ -113,7 +126,24 @@ def check(
     def open_pipeline(tenant_key: str) -> Any:
         return create_pipeline(tenant_key, destination=destination, database=database, dataset=dataset)
 
-    sys.exit(run_checks(lambda: _resolve(scopes_file), open_pipeline, create_console()))
+    follow = _create_probe(as_json) if probe else None
+    console = create_console(stderr=probe)
+    sys.exit(run_checks(lambda: _resolve(scopes_file), open_pipeline, console, probe=follow))
+
+
+def _create_probe(as_json: bool) -> Callable[[Any, Any], int]:
+    """What follows the checks: a probe whose report goes to stdout."""
+    from cockpit_source.probe import run_probe
+    from cockpit_source.probe_report import print_report
+    from cockpit_source.report import create_console
+
+    def follow(settings: Any, scope_list: Any) -> int:
+        progress = create_console(stderr=True)
+        report = run_probe(settings, scope_list, note=lambda text: progress.print(f"probe: {text}", soft_wrap=True))
+        print_report(report, create_console(), as_json=as_json)
+        return report.exit_code
+
+    return follow
 
 
 @app.command(epilog="Example: cockpit scopes --json > scopes.jsonl")

@@ -48,12 +48,15 @@ class CallCounter:
 
 
 class CockpitClient:
-    """Reading calls, with retries. Safe to share between threads; use it as a context manager."""
+    """Reading calls, with retries. Safe to share between threads; use it as a context manager.
 
-    def __init__(self, settings: Settings, *, pacer: Pacer | None = None) -> None:
+    Another `transport` may be given, to see what passes; it is closed with the client.
+    """
+
+    def __init__(self, settings: Settings, *, pacer: Pacer | None = None, transport: Transport | None = None) -> None:
         self._settings = settings
         self._pacer = pacer or Pacer(settings.max_requests_per_second)
-        self._transport = Transport(settings.timeout_seconds, settings.max_concurrency)
+        self._transport = transport or Transport(settings.timeout_seconds, settings.max_concurrency)
         self._backoff = Backoff(settings.max_attempts, self._pacer.sleep)
         self.tokens = _create_tokens(settings, self._transport, self._backoff)
         self.calls = CallCounter()

@@ -22,8 +22,9 @@ from cockpit_source.redaction import redact_tree
 ROW_HASH_VERSION = 1
 MAX_RAW_CHARACTERS = 10_000
 
-_COUNT_FIELDS = ("totalLicenses", "consumedLicenses", "availableLicenses", "suspendedLicenses")
-_KNOWN_FIELDS = frozenset({"skuId", "name", "isSelected", *_COUNT_FIELDS})
+# of a row of an answer, as the API names them
+COUNT_FIELDS = ("totalLicenses", "consumedLicenses", "availableLicenses", "suspendedLicenses")
+KNOWN_FIELDS = frozenset({"skuId", "name", "isSelected", *COUNT_FIELDS})
 _MIN_INT64, _MAX_INT64 = -(2**63), 2**63 - 1
 _EXACT_FLOAT_LIMIT = 2**53
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -120,7 +121,7 @@ class _RowValues(NamedTuple):
 def _read_row(item: object) -> _RowValues:
     if not isinstance(item, dict):
         raise UnfitRow("the row is not an object")
-    extra = {} if item.keys() <= _KNOWN_FIELDS else {k: v for k, v in item.items() if k not in _KNOWN_FIELDS}
+    extra = {} if item.keys() <= KNOWN_FIELDS else {k: v for k, v in item.items() if k not in KNOWN_FIELDS}
     name = item.get("name")
     if isinstance(name, str):
         name = clean_text(name)
@@ -132,7 +133,7 @@ def _read_row(item: object) -> _RowValues:
     return _RowValues(
         sku_id=_to_sku_id(item.get("skuId")),
         sku_name=name,
-        counts=cast(_Counts, tuple([_to_count(field, item.get(field)) for field in _COUNT_FIELDS])),
+        counts=cast(_Counts, tuple([_to_count(field, item.get(field)) for field in COUNT_FIELDS])),
         is_selected=is_selected,
         extra=_to_json(extra) if extra else None,
     )

@@ -38,11 +38,15 @@ class AnswerTooLarge(requests.RequestException):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete answer: status, headers (looked up in any case) and body."""
+    """A complete answer: status, headers (looked up in any case) and body.
+
+    `http_version` is 11 for HTTP/1.1, None where it is not known.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    http_version: int | None = None
 
     def json(self) -> Any:
         """The body as JSON. Raises ValueError when it is not; NaN and Infinity are not JSON either."""
@@ -141,7 +145,7 @@ class Transport:
         except (HTTPError, OSError) as error:
             raise _to_requests_error(error, requests.Request(method, url)) from error
         try:
-            return Reply(response.status, response.headers, _read_body(response, deadline))
+            return Reply(response.status, response.headers, _read_body(response, deadline), response.version)
         except BaseException:
             # what is left of the body must not be read as the next answer
             response.close()

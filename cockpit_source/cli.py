@@ -243,6 +243,41 @@ def status(
     sys.exit(found.exit_code)
 
 
+@app.command(epilog="Example: cockpit prune --project /etc/cockpit --keep-days 90 --dry-run")
+def prune(
+    keep_days: Annotated[int, typer.Option(min=0, max=36_500, help="Keep every row of these last days.")],
+    project: Project = None,
+    database: Database = None,
+    destination: Destination = "duckdb",
+    dataset: Dataset = "cockpit",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be deleted, and change nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete old rows of scope_runs and rejected_rows, and rests of runs in the spool. Licence tables stay.
+
+    Of scope_runs, every scope keeps one row per older day (the last good read, else the last row) and the rows that
+    scopes points to. Older rejected_rows all go. A run in the spool that is not loaded yet stays, unless it is older
+    and a later run has loaded.
+
+    Exit codes: 0 done, 2 configuration or usage, 6 a load is running or the database is in use.
+    """
+    _enter_project(project)
+    from cockpit_source import prune as pruning
+    from cockpit_source.configuration import resolve_tenant_key
+    from cockpit_source.pipeline import create_pipeline
+    from cockpit_source.report import create_console
+
+    tenant_key = resolve_tenant_key()
+    pipeline = create_pipeline(tenant_key, destination=destination, database=database, dataset=dataset)
+    result = pruning.prune(pipeline, tenant_key, keep_days=keep_days, dry_run=dry_run)
+    if as_json:
+        create_console().print_json(data=result.to_dict())
+    else:
+        pruning.print_pruned(result, create_console())
+
+
 @app.command(epilog="Example: cockpit sandbox --latency-ms 20 --fault throttle=0.1")
 def sandbox(
     port: Annotated[

@@ -83,7 +83,8 @@ OUTCOMES = f"""
 SELECT outcome, COUNT(*) AS scopes FROM {{scope_runs}}
 WHERE run_id = %s AND _dlt_load_id IN {_COMMITTED} GROUP BY outcome"""
 
-# scopes that read empty now and had licences when they were last read well before
+# scopes that read empty now and had licences when they were last read well before; of runs that `cockpit prune` went
+# over it may be too few or too many, since rows in between are gone
 # values: those of _RECENT, tenant
 _EMPTIED = (
     _RECENT

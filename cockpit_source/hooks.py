@@ -35,12 +35,13 @@ Note = Callable[[str], None]
 def tell_after_run(settings: Settings, outcome: LoadResult | CockpitError, note: Note) -> None:
     """Run the command and call the webhook where they are set; what goes wrong is noted."""
     if settings.after_run_command:
-        _run_command(settings.after_run_command, _describe(settings, outcome), note)
+        _run_command(settings.after_run_command, describe(settings, outcome), note)
     if settings.after_run_webhook:
-        _call_webhook(settings.after_run_webhook, _describe(settings, outcome), note)
+        _call_webhook(settings.after_run_webhook, describe(settings, outcome), note)
 
 
-def _describe(settings: Settings, outcome: LoadResult | CockpitError) -> dict[str, Any]:
+def describe(settings: Settings, outcome: LoadResult | CockpitError) -> dict[str, Any]:
+    """The JSON object that is told."""
     body: dict[str, Any] = {"event": "load_finished", "tenant": settings.tenant_key, "run_id": None}
     if isinstance(outcome, CockpitError):
         return body | {"status": "failed", "exit_code": outcome.exit_code, "error": redact(str(outcome))}

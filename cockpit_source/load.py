@@ -241,14 +241,13 @@ def _spool_results(run: Run, record: RunRecord, fetcher: Fetcher, already: list[
         queue.put(error)
 
 
-def _read_unread(run: Run) -> Iterator[UnreadScope]:
-    """The first scopes of the run that were tried and not read, from its spool."""
-    shown = 0
+def _read_unread(run: Run) -> list[UnreadScope]:
+    """The first scopes of the run that were tried and not read, from its spool, sorted by outcome and ids."""
+    unread: list[UnreadScope] = []
     for path in run.spool.batches():
         table = pq.read_table(path, columns=list(UnreadScope.__dataclass_fields__))
-        unread = table.filter(pc.invert(pc.is_in(table["outcome"], pa.array([*GOOD_OUTCOMES, "skipped"]))))
-        for row in unread.slice(0, MAX_UNREAD_SHOWN - shown).to_pylist():
-            shown += 1
-            yield UnreadScope(**row)
-        if shown >= MAX_UNREAD_SHOWN:
-            return
+        rows = table.filter(pc.invert(pc.is_in(table["outcome"], pa.array([*GOOD_OUTCOMES, "skipped"]))))
+        unread += [UnreadScope(**row) for row in rows.slice(0, MAX_UNREAD_SHOWN - len(unread)).to_pylist()]
+        if len(unread) >= MAX_UNREAD_SHOWN:
+            break
+    return sorted(unread, key=lambda s: (s.outcome, s.customer_id, s.provider_instance_id, s.reseller_id or ""))

@@ -1,20 +1,22 @@
 """Fills the blocks of README.md that come from the code or from a run: `make readme`, or `--only settings demo`.
 
 Writes docs/tables.md too. A block stands between `<!-- name -->` and `<!-- /name -->`. Blocks: `tables` and
-`settings` (from the code), `demo` (what `cockpit demo` prints), and what a benchmark prints, a few minutes each:
-`compare` (`benchmarks/compare_loads.py`), `bench` (`benchmarks/load_scale.py`) and `startup`
-(`benchmarks/startup.py`).
+`settings` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user sees), and what a
+benchmark prints, a few minutes each: `compare` (`benchmarks/compare_loads.py`), `bench` (`benchmarks/load_scale.py`)
+and `startup` (`benchmarks/startup.py`).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cockpit_source.settings import KEYS
 from cockpit_source.tables import TABLES, Table
@@ -91,6 +93,30 @@ def run_demo() -> str:
     return _fence(output)
 
 
+# what the README lets a new user type, after `cockpit sandbox --project trial` in another terminal
+WALK = ("cockpit check --project trial", "cockpit load --project trial", "cockpit status --project trial")
+
+
+def run_walkthrough() -> str:
+    """What a new user sees on the sandbox, from an empty folder; the folder reads as the home directory."""
+    program = str(Path(sys.executable).with_name("cockpit"))
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"DLT_DATA_DIR": f"{folder}/.dlt", "HOME": folder, "PYTHONIOENCODING": "utf-8"}
+        options: dict[str, Any] = {"cwd": folder, "env": environment, "text": True, "stdout": subprocess.PIPE}
+        serve = "cockpit sandbox --port 0 --project trial"
+        lines = ["$ cockpit sandbox --project trial   # leave it running; the rest in another terminal"]
+        with subprocess.Popen([program, *serve.split()[1:]], **options) as server:
+            assert server.stdout is not None
+            lines += [server.stdout.readline(), server.stdout.readline()]
+            for command in WALK:
+                done = subprocess.run(
+                    [program, *command.split()[1:]], check=False, stderr=subprocess.STDOUT, **options
+                )
+                lines += [f"\n$ {command}", done.stdout, f"(exit code {done.returncode})"]
+            server.terminate()
+        return _fence("\n".join(line.rstrip("\n") for line in lines).replace(folder, "~"))
+
+
 def run_benchmark(script: str) -> str:
     """What a benchmark prints."""
     command = [sys.executable, str(ROOT / "benchmarks" / script)]
@@ -120,6 +146,7 @@ BLOCKS = {
     "tables": render_tables,
     "settings": render_settings,
     "demo": run_demo,
+    "walkthrough": run_walkthrough,
     "compare": partial(run_benchmark, "compare_loads.py"),
     "bench": partial(run_benchmark, "load_scale.py"),
     "startup": partial(run_benchmark, "startup.py"),

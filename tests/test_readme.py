@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import duckdb
+from support import INSTANCE, Inventory, new_id
+
+from cockpit_source import hooks
+from cockpit_source.sandbox import CSP_CLIENT, Sandbox
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
@@ -30,6 +38,58 @@ def test_demo_of_the_readme_is_what_the_demo_prints() -> None:
     assert _without_day_and_port(update_readme.read_block("demo", TEXT)) == _without_day_and_port(printed)
 
 
+def test_walkthrough_of_the_readme_is_what_a_new_user_sees() -> None:
+    printed = update_readme.run_walkthrough()
+    assert _without_what_changes(update_readme.read_block("walkthrough", TEXT)) == _without_what_changes(printed)
+
+
+def test_path_of_the_readme_works_word_for_word(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Its files with the sandbox's credentials in place of the reader's, and its commands as printed."""
+    settings = tmp_path / ".dlt"
+    settings.mkdir()
+    secrets = _code("secrets.toml").replace("...", CSP_CLIENT.id, 1).replace("...", CSP_CLIENT.secret, 1)
+    (settings / "secrets.toml").write_text(secrets)
+    (settings / "config.toml").write_text(_code("config.toml").replace("portal.example.com", sandbox.tenant.domain))
+    environment = os.environ | {
+        "SOURCES__COCKPIT__BASE_URL": sandbox.base_url,
+        "SOURCES__COCKPIT__TOKEN_URL": sandbox.token_url,
+    }
+    codes = {}
+    for line in _code("commands").splitlines():
+        program, *arguments = line.removeprefix("$ ").split()
+        assert program == "cockpit"
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name(program)), *arguments], cwd=tmp_path, env=environment, check=False
+        )
+        codes[arguments[0]] = done.returncode
+    # four customers of the simulated tenant may not be read
+    assert codes == {"check": 0, "load": 3, "status": 0}
+    with duckdb.connect(str(tmp_path / "license_inventory.duckdb"), read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for query in re.findall(r"```sql\n(.*?)```", TEXT, re.DOTALL):
+            for statement in connection.extract_statements(query):
+                assert connection.execute(statement).fetchall()
+        (scopes,) = connection.execute("SELECT count(*) FROM cockpit.scopes").fetchall()
+    assert scopes == (len(list(sandbox.tenant.scopes(0))),)
+
+
+def test_hook_of_the_readme_has_the_members_of_the_code(inventory: Inventory) -> None:
+    inventory.answer(new_id(1), [])
+    result = inventory.load([(new_id(1), INSTANCE, None)])
+    settings = inventory.resolve([(new_id(1), INSTANCE, None)])
+    assert list(json.loads(_code("hook"))) == list(hooks.describe(settings, result))
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "cockpit_source").glob("*.py")))
+    # a message that is written over several lines reads as one
+    joined = re.sub(r'"\s*\n\s*f?"', "", code)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    assert len(messages) > 25
+    assert [message for message in messages if message not in joined] == []
+
+
 def test_links_of_the_documents_lead_to_files() -> None:
     for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
@@ -45,6 +105,19 @@ def test_every_command_of_the_readme_exists() -> None:
     targets = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"`make (\w+)`", TEXT)):
         assert re.search(rf"^{target}:", targets, re.MULTILINE), target
+
+
+def _code(name: str) -> str:
+    """The code in a block of the README, without its fence and indentation."""
+    return "\n".join(line.strip() for line in update_readme.read_block(name, TEXT).strip().splitlines()[1:-1])
+
+
+def _without_what_changes(text: str) -> str:
+    """Ports, times, durations, ids of runs and calls, and names that depend on the folder."""
+    text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text))
+    text = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{8}|cockpit_[0-9a-f]{10}|\d{4}-\d\d-\d\d \d\d:\d\d", "NAME", text)
+    text = re.sub(r"[\d.]+ m?s\b|just now|\d+ (?:s|min) ago", "TIME", text)
+    return re.sub(r"not there .*", "not there", re.sub(r" +", " ", text))
 
 
 def _without_day_and_port(text: str) -> str:

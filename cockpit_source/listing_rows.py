@@ -31,7 +31,8 @@ _CONTACT_FIELDS = dict(
 )
 _DELETED_FLAGS = ("isDeleted", "deleted")
 _DELETED_TIMES = ("deletedAt", "deletedOn", "deletedDate", "deletionDate")
-_STATUS_MEMBERS = ("status", "state", "customerStatus", "lifecycleStatus")
+# not `state`, which is a part of the address
+_STATUS_MEMBERS = ("status", "customerStatus", "lifecycleStatus")
 _NAME_MEMBERS = ("name", "displayName", "type", "providerType", "kind", "title", "key")
 _MISSING_TIME = "0001-01-01"
 

@@ -46,11 +46,8 @@ def find_in_listings(listings: Sequence[Listing]) -> Iterator[Finding]:
         return
     for listing in listings:
         yield from _find_envelope(listing)
-    items = {
-        name: [i for one in listings if one.name == name for i in _items(one)] for name in (CUSTOMERS, INSTANCES)
-    }
-    yield from _find_in_customers(items[CUSTOMERS])
-    yield from _find_in_instances(items[INSTANCES])
+    yield from _find_in_customers(_longest(listings, CUSTOMERS))
+    yield from _find_in_instances(_longest(listings, INSTANCES))
 
 
 def private_texts(listings: Sequence[Listing]) -> Iterator[str]:
@@ -60,6 +57,11 @@ def private_texts(listings: Sequence[Listing]) -> Iterator[str]:
         for key, entry in _entries(item):
             ids = (key, entry.get("providerInstanceId"), entry.get("providerCustomerId"))
             yield from (value for value in ids if isinstance(value, str))
+
+
+def _longest(listings: Sequence[Listing], name: str) -> list[Item]:
+    """The items of the longest page, so that none counts twice."""
+    return max((_items(listing) for listing in listings if listing.name == name), key=len, default=[])
 
 
 def _items(listing: Listing) -> list[Item]:

@@ -133,8 +133,8 @@ def check(
 
 def _create_probe(as_json: bool) -> Callable[[Any, Any], int]:
     """What follows the checks: a probe whose report goes to stdout."""
-    from cockpit_source.probe import run_probe
-    from cockpit_source.probe_report import print_report
+    from cockpit_source.probe.report import print_report
+    from cockpit_source.probe.run import run_probe
     from cockpit_source.report import create_console
 
     def follow(settings: Any, scope_list: Any) -> int:

@@ -15,8 +15,8 @@ from support import INSTANCE, Inventory, ScopeIds, new_id, sku
 
 import cockpit_source.sandbox.server as sandbox_server
 from cockpit_source.cli import main
-from cockpit_source.probe import ProbeReport, run_probe
-from cockpit_source.probe_report import to_json
+from cockpit_source.probe.report import to_json
+from cockpit_source.probe.run import ProbeReport, run_probe
 from cockpit_source.sandbox import CSP_CLIENT, RESELLER_CLIENT, TOKEN_SCOPE, Sandbox, running_sandbox
 from cockpit_source.scope_list import write_scope_list
 from cockpit_source.scopes import Scope

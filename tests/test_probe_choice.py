@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support import INSTANCE, new_id
 
-from cockpit_source.probe_choice import MAX_SCOPES, MAX_SIBLINGS, choose_scopes, find_siblings
+from cockpit_source.probe.choice import MAX_SCOPES, MAX_SIBLINGS, choose_scopes, find_siblings
 from cockpit_source.scopes import ListedScope, Scope, scope_key
 
 RESELLER, OTHER = new_id(900), new_id(901)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cockpit_source.listing_rows import is_deleted, is_microsoft
-from cockpit_source.probe_observations import Listing, json_type
-from cockpit_source.probe_words import MAX_NAMES, NOT_SEEN, Evidence, Finding, count_unknown, judge, show_enum_value
+from cockpit_source.probe.observations import Listing, json_type
+from cockpit_source.probe.words import MAX_NAMES, NOT_SEEN, Evidence, Finding, count_unknown, judge, show_enum_value
 
 CUSTOMERS, INSTANCES, RESELLERS = "customers", "provider instances", "resellers"
 

@@ -19,12 +19,12 @@ from cockpit_source.errors import EXIT_ALL_READ, ApiError, RunStopped, SignInErr
 from cockpit_source.fetch import utc_now
 from cockpit_source.outcomes import judge_answer
 from cockpit_source.pacing import Pacer
-from cockpit_source.probe_choice import choose_scopes, find_siblings
-from cockpit_source.probe_findings import collect_findings
-from cockpit_source.probe_listings import CUSTOMERS, INSTANCES, RESELLERS
-from cockpit_source.probe_observations import Listing, Observations, ObservedTransport, Reading
-from cockpit_source.probe_replies import INVALID_TOKEN, LICENSES, UNKNOWN_RESELLER
-from cockpit_source.probe_words import Finding
+from cockpit_source.probe.choice import choose_scopes, find_siblings
+from cockpit_source.probe.findings import collect_findings
+from cockpit_source.probe.listings import CUSTOMERS, INSTANCES, RESELLERS
+from cockpit_source.probe.observations import Listing, Observations, ObservedTransport, Reading
+from cockpit_source.probe.replies import INVALID_TOKEN, LICENSES, UNKNOWN_RESELLER
+from cockpit_source.probe.words import Finding
 from cockpit_source.scope_list import ScopeList
 from cockpit_source.scopes import ListedScope, Scope, scope_key
 from cockpit_source.settings import Credentials, Settings

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from cockpit_source.probe import ProbeReport
-from cockpit_source.probe_words import Evidence, Finding
+from cockpit_source.probe.run import ProbeReport
+from cockpit_source.probe.words import Evidence, Finding
 from cockpit_source.version import __version__
 
 _HOW_TO_SEND = "To send it with a bug report: cockpit check --probe --json > probe.json"

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from cockpit_source.probe_observations import Exchange
-from cockpit_source.probe_words import MAX_NAMES, NOT_SEEN, Evidence, Finding, judge, judge_kinds, show_name
+from cockpit_source.probe.observations import Exchange
+from cockpit_source.probe.words import MAX_NAMES, NOT_SEEN, Evidence, Finding, judge, judge_kinds, show_name
 
 INVALID_TOKEN = "call with an invalid token"  # noqa: S105 - a label
 UNKNOWN_RESELLER = "call with an unknown reseller"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from cockpit_source.probe_answers import find_in_answers, find_in_resellers
-from cockpit_source.probe_listings import find_in_listings, private_texts
-from cockpit_source.probe_observations import Observations, Reading
-from cockpit_source.probe_replies import find_in_replies
-from cockpit_source.probe_rows import find_in_rows, find_rows, sku_of
-from cockpit_source.probe_words import Evidence, Finding, Redactor
+from cockpit_source.probe.answers import find_in_answers, find_in_resellers
+from cockpit_source.probe.listings import find_in_listings, private_texts
+from cockpit_source.probe.observations import Observations, Reading
+from cockpit_source.probe.replies import find_in_replies
+from cockpit_source.probe.rows import find_in_rows, find_rows, sku_of
+from cockpit_source.probe.words import Evidence, Finding, Redactor
 from cockpit_source.settings import Settings
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cockpit_source.probe_observations import json_type
+from cockpit_source.probe.observations import json_type
 from cockpit_source.redaction import REPLACEMENT, redact
 
 NOT_SEEN = "not seen"

@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cockpit_source.probe_counts import find_in_counts
-from cockpit_source.probe_observations import Reading, json_type
-from cockpit_source.probe_words import (
+from cockpit_source.probe.counts import find_in_counts
+from cockpit_source.probe.observations import Reading, json_type
+from cockpit_source.probe.words import (
     MAX_NAMES,
     NOT_SEEN,
     Evidence,

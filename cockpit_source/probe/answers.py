@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from cockpit_source.probe_observations import Reading, json_type
-from cockpit_source.probe_rows import find_rows, sku_of
-from cockpit_source.probe_words import Finding, count_unknown, judge, judge_kinds
+from cockpit_source.probe.observations import Reading, json_type
+from cockpit_source.probe.rows import find_rows, sku_of
+from cockpit_source.probe.words import Finding, count_unknown, judge, judge_kinds
 from cockpit_source.transforms import COUNT_FIELDS
 
 _PAGE_MEMBERS = ("items", "hasNextPage", "continuationToken")

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from cockpit_source.probe_observations import json_type
-from cockpit_source.probe_words import Finding, judge
+from cockpit_source.probe.observations import json_type
+from cockpit_source.probe.words import Finding, judge
 from cockpit_source.transforms import COUNT_FIELDS
 
 

@@ -111,7 +111,8 @@ def _run_once(
     began = time.monotonic()
     folder = work_folder(pipeline)
     warehouse = Warehouse(pipeline)
-    with dlt.config.values(_dlt_options(pipeline)), _frugal_arrow(), run_lock(folder), warehouse.held_open():
+    with dlt.config.values(_dlt_options(pipeline)), _frugal_arrow(), run_lock(folder):
+        warehouse.check()
         if abort_unfinished_package(pipeline):
             progress.notes.append("Aborted a load package that was left unfinished; its rows are loaded anew.")
         pacer = Pacer(settings.max_requests_per_second)

@@ -19,7 +19,7 @@ from cockpit_source.listing_store import listed_files
 from cockpit_source.run_record import RunRecord
 from cockpit_source.source import PackagePart, RunFacts, package_source
 from cockpit_source.spool import Spool, read_batches
-from cockpit_source.warehouse import describe_location, to_warehouse_error
+from cockpit_source.warehouse import Warehouse, describe_location, to_warehouse_error
 
 PACKAGE_SCOPES = 4_000
 PACKAGE_SECONDS = 60.0
@@ -102,7 +102,8 @@ class PackageLoader:
 
     def _load(self, parts: Iterable[PackagePart], batches: Sequence[Path]) -> None:
         try:
-            self._pipeline.run(package_source(parts, self._facts))
+            with Warehouse(self._pipeline).held_open():
+                self._pipeline.run(package_source(parts, self._facts))
         except DltException as error:
             abort_unfinished_package(self._pipeline)
             raise to_warehouse_error(error, describe_location(self._pipeline)) from error

@@ -129,13 +129,11 @@ class Warehouse:
 
     @contextmanager
     def held_open(self) -> Iterator[None]:
-        """Open the destination as `check` does; DuckDB stays open, since it writes a checkpoint at every last close.
+        """DuckDB stays open meanwhile, since it writes a checkpoint whenever its last connection closes.
 
-        Raises:
-            WarehouseError: as `check`.
+        Not for longer than a package: what it keeps in memory counts towards its limit.
         """
         with self._pipeline_client() if self._is_duckdb else nullcontext():
-            self.check()
             yield
 
     def prior_scopes(self, tenant_key: str) -> Iterator[pa.Table]:

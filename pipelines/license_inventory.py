@@ -17,7 +17,7 @@ def main(database: str | None = None) -> int:
     print(f"{result.status}: {result.good} of {result.scopes_total} scopes, {result.license_rows} licence rows")
     for scope in result.unread_scopes:
         print(f"  not read: {scope.customer_id} {scope.outcome}: {scope.error_description}")
-    if reason := result.sign_in_error or result.stop_reason:
+    if reason := result.sign_in_error or result.stop_reason or result.listing_problem:
         print(f"Error: {reason}", file=sys.stderr)
     return result.exit_code
 

@@ -64,7 +64,7 @@ def run_checks(
             way = "a ready token, not yet tried" if settings.credentials.access_token else "token received"
             _report(console, step, way)
             step = "scope list"
-            prepared = ScopeLister(settings, client, warehouse).prepare(Path(folder), utc_now())
+            prepared = ScopeLister(settings, client, warehouse, only_scopes=True).prepare(Path(folder), utc_now())
             _report(console, step, _describe_list(prepared))
             if prepared.problem:
                 console.print(f"[bold red]failed[/bold red]     {step}: {escape(prepared.problem)}", soft_wrap=True)

@@ -71,13 +71,14 @@ def write_project(
     settings = folder / ".dlt"
     _refuse_other_project(folder, settings)
     settings.mkdir(parents=True, exist_ok=True)
+    discovery = "discover = true\ngdap_relationships = true"
     scopes_file = 'scopes_file = "scopes.csv"'
     (settings / "config.toml").write_text(
         f"{_HEADER}\n"
         "[runtime]\ndlthub_telemetry = false\n\n"
         f'[sources.cockpit]\ntenant = "{tenant.domain}"\nbase_url = "{base_url}"\n'
         f'token_url = "{base_url}/oauth2/v2.0/token"\ntoken_scope = "{TOKEN_SCOPE}"\n'
-        f"{'discover = true' if list_day is None else scopes_file}\n\n"
+        f"{discovery if list_day is None else scopes_file}\n\n"
         f'[destination.duckdb]\ncredentials = "{database}"\n',
         encoding="utf-8",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,10 @@ class PreparedList:
 
 
 class ScopeLister:
-    """Prepares scope lists. `warehouse` may be None in a script without a pipeline."""
+    """Prepares scope lists. `warehouse` may be None in a script without a pipeline.
+
+    `only_scopes`: no GDAP relationships, which take a call a scope, also where they are asked for.
+    """
 
     def __init__(
         self,
@@ -45,10 +48,11 @@ class ScopeLister:
         client: CockpitClient,
         warehouse: Warehouse | None,
         *,
+        only_scopes: bool = False,
         note: Say = lambda _: None,
         show_stage: Say = lambda _: None,
     ) -> None:
-        self._settings = settings
+        self._settings = replace(settings, gdap_relationships=False) if only_scopes else settings
         self._client = client
         self._warehouse = warehouse
         self._note = note

@@ -34,7 +34,7 @@ def print_scopes(settings: Settings, pipeline: dlt.Pipeline, console: Console, *
 
     with tempfile.TemporaryDirectory(prefix="cockpit-") as folder:
         with CockpitClient(settings) as client:
-            lister = ScopeLister(settings, client, Warehouse(pipeline), note=say)
+            lister = ScopeLister(settings, client, Warehouse(pipeline), only_scopes=True, note=say)
             scope_list = lister.prepare(Path(folder), utc_now()).scope_list
         if as_json:
             for listed in scope_list.iter_scopes():

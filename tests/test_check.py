@@ -177,3 +177,13 @@ def test_call_that_breaks_off_is_told(check: Check, inventory: Inventory) -> Non
     said = expect_failure(lines, "one call")
     assert "connection_error" in said
     assert "Check the network and base_url, and run again." in said
+
+
+def test_check_with_discovery_lists_but_reads_no_gdap_relationships(check: Check, inventory: Inventory) -> None:
+    """They would take a call for every scope."""
+    code, lines = check(scopes=None, discover=True, gdap_relationships=True)
+    assert code == 0
+    assert lines[3].startswith("ok         scope list: Discovered 119 customers in 126 scopes. Left out: 3 deleted")
+    asked = [request.path.lower() for request in inventory.sandbox.requests]
+    assert not [path for path in asked if "delegated-admin" in path]
+    assert asked.count("/v1/customers") == 1

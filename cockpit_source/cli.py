@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from cockpit_source.errors import EXIT_FAILED, CockpitError, ConfigurationError
+from cockpit_source.errors import CockpitError, ConfigurationError
 from cockpit_source.redaction import redact
 
 app = typer.Typer(
@@ -22,7 +22,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Load the Microsoft licence inventory of a CSP from the CloudCockpit CSP API into a warehouse.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -53,8 +52,6 @@ def main() -> None:
         app()
     except CockpitError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("Interrupted. What was read is in the spool; the next load carries on.", EXIT_FAILED)
     except Exception:  # noqa: BLE001 - the last place where anything unexpected can be told
         report = redact(traceback.format_exc())
         _fail(f"This is a defect of cockpit, not of your set-up. Please report it with these lines:\n{report}", 1)
@@ -79,6 +76,23 @@ def _fail(message: str, exit_code: int) -> None:
     console.print("[bold red]Error:[/bold red]", end=" ")
     console.print(message, markup=False, soft_wrap=True)
     sys.exit(exit_code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from cockpit_source.version import __version__
+
+        Console(highlight=False).print(f"cockpit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Load the Microsoft licence inventory of a CSP from the CloudCockpit CSP API into a warehouse."""
 
 
 def _enter_project(project: Path | None) -> None:
@@ -192,14 +206,17 @@ def load(
     pipeline = create_pipeline(settings.tenant_key, destination=destination, database=database, dataset=dataset)
     progress = LoadProgress()
     with ProgressDisplay(progress, create_console(stderr=True)):
-        result = run_load(
-            pipeline,
-            settings,
-            full_list=scopes_file is None,
-            as_of=None if as_of is None else as_of.replace(tzinfo=as_of.tzinfo or UTC),
-            fresh=fresh,
-            progress=progress,
-        )
+        try:
+            result = run_load(
+                pipeline,
+                settings,
+                full_list=scopes_file is None,
+                as_of=None if as_of is None else as_of.replace(tzinfo=as_of.tzinfo or UTC),
+                fresh=fresh,
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            raise CockpitError("Interrupted. What was read is in the spool; the next load carries on.") from None
     if as_json:
         create_console().print_json(data=result.to_dict(), default=str)
     else:

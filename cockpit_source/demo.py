@@ -143,7 +143,11 @@ def _print_days(
             f"{seats or 0:+,d}",
         )
     console.print(table)
-    console.print("(changes against the day before; free products with 10,000 seats and more are left out)\n")
+    console.print(
+        "(changes against the day before; a delisted scope keeps its rows; free products with 10,000 seats and more "
+        "are left out)\n",
+        soft_wrap=True,
+    )
 
 
 def _print_unassigned(console: Console, connection: duckdb.DuckDBPyConnection, names: dict[str, str]) -> None:

@@ -80,7 +80,7 @@ class Discoverer:
         self._unfinished_entries = 0
 
     def discover(self, folder: Path, read_prior: ReadPrior, moment: datetime) -> Discovery:
-        """Read all listings; write `listed_files` into `folder`. `moment` dates what is new or gone.
+        """Read all listings; write the files of `read_listed` into `folder`. `moment` dates what is new or gone.
 
         Raises:
             SignInError: no usable token.
@@ -121,7 +121,7 @@ class Discoverer:
                 pages, total = self._walk(table, list_page, walk)
             except ApiError as error:
                 self._store.keep_latest(table)
-                return str(error)
+                return error.summary
             seen = self._store.count(table, walk)
             problem = self._judge(table, walk, pages, seen, total)
             if problem is None:

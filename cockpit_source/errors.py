@@ -118,12 +118,16 @@ class ApiError(CockpitError):
     outcome: ClassVar[str] = "failed"
     next_step: ClassVar[str] = ""
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """What happened, without advice."""
         status = f"HTTP {self.call.http_status}, " if self.call.http_status else ""
         details = "".join(f"; {name}: {', '.join(messages)}" for name, messages in self.errors)
         ids = f" (correlation id {self.call.correlation_id})" if self.call.correlation_id else ""
-        advice = f". {self.next_step}" if self.next_step else ""
-        return f"{status}{self.error_type}: {self.description}{details}{ids}{advice}"
+        return f"{status}{self.error_type}: {self.description}{details}{ids}"
+
+    def __str__(self) -> str:
+        return f"{self.summary}. {self.next_step}" if self.next_step else self.summary
 
 
 class InvalidRequest(ApiError):

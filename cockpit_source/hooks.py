@@ -67,9 +67,13 @@ def _run_command(command: str, body: Mapping[str, Any], note: Note) -> None:
     """Run it without a shell, with the JSON on its standard input; what it prints goes to stderr."""
     environment = {f"COCKPIT_{name.upper()}": str(body[name] or "") for name in ("run_id", "status", "tenant")}
     environment["COCKPIT_EXIT_CODE"] = str(body["exit_code"])
+    named = ""
     try:
+        arguments = shlex.split(command)
+        # the program only: its arguments may hold a secret
+        named = f" ({arguments[0]})"
         ended = subprocess.run(
-            shlex.split(command),
+            arguments,
             input=json.dumps(body),
             text=True,
             stdout=sys.__stderr__,
@@ -82,10 +86,10 @@ def _run_command(command: str, body: Mapping[str, Any], note: Note) -> None:
         note(f"after_run_command was stopped: it took longer than {COMMAND_SECONDS} s. The load is not affected.")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        note(f"after_run_command could not be run: {reason}. The load is not affected.")
+        note(f"after_run_command{named} could not be run: {reason}. The load is not affected.")
     else:
         if ended.returncode:
-            note(f"after_run_command ended with exit code {ended.returncode}. The load is not affected.")
+            note(f"after_run_command{named} ended with exit code {ended.returncode}. The load is not affected.")
 
 
 def _call_webhook(url: str, body: Mapping[str, Any], note: Note) -> None:

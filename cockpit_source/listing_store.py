@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cockpit_source.scope_list import GDAP_SCHEMA
 from cockpit_source.scopes import Scope
@@ -209,7 +210,7 @@ def prior_columns(table: Table) -> list[str]:
     return [field.name for field in _prior_schema(table)]
 
 
-def listed_files(folder: Path) -> dict[str, Path]:
-    """The files of rows to merge that discovery wrote into `folder`, by table; none of another scope list."""
+def read_listed(folder: Path) -> dict[str, pa.Table]:
+    """The rows to merge that discovery wrote into `folder`, by table; none of another scope list."""
     paths = {table.name: folder / f"{table.name}.parquet" for table in LISTED_TABLES}
-    return {name: path for name, path in paths.items() if path.exists()}
+    return {name: pq.read_table(path) for name, path in paths.items() if path.exists()}

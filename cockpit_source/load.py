@@ -210,7 +210,8 @@ def _read_and_load(
     already = run.spool.batches()
     for path in run.spool.pending_batches():
         queue.put(SpooledBatch(path, pq.read_metadata(path).num_rows))
-    reader = threading.Thread(target=_spool_results, args=(run, record, fetcher, already, queue), name="spool")
+    ended = threading.Event()
+    reader = threading.Thread(target=_spool_results, args=(run, record, fetcher, already, queue, ended), name="spool")
     reader.start()
     try:
         for batches, is_last in collect_packages(queue):
@@ -221,15 +222,26 @@ def _read_and_load(
                 loader.load(batches)
             progress.packages = loader.loaded
     except BaseException:
+        # the scopes that are left are not skipped: the next load carries on with them
+        ended.set()
         fetcher.stop("the load ended")
         raise
     finally:
         reader.join()
 
 
-def _spool_results(run: Run, record: RunRecord, fetcher: Fetcher, already: list[Path], queue: BatchQueue) -> None:
+def _spool_results(
+    run: Run,
+    record: RunRecord,
+    fetcher: Fetcher,
+    already: list[Path],
+    queue: BatchQueue,
+    ended: threading.Event,
+) -> None:
     def counted(results: Iterator[ScopeResult]) -> Iterator[ScopeResult]:
         for result in results:
+            if ended.is_set():
+                return
             record.count([result])
             yield result
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from dlt.common.exceptions import DltException
 
-from cockpit_source.listing_store import listed_files
+from cockpit_source.listing_store import read_listed
 from cockpit_source.run_record import RunRecord
 from cockpit_source.source import PackagePart, RunFacts, package_source
 from cockpit_source.spool import Spool, read_batches
@@ -98,7 +98,7 @@ class PackageLoader:
 
     def _listed_parts(self) -> Iterator[PackagePart]:
         if not self.loaded:
-            yield PackagePart(listed=listed_files(self._spool.folder))
+            yield PackagePart(listed=read_listed(self._spool.folder))
 
     def _load(self, parts: Iterable[PackagePart], batches: Sequence[Path]) -> None:
         try:

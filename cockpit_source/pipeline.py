@@ -163,13 +163,18 @@ def _locate(destination: str, options: dict[str, Any], dataset: str) -> str:
         _ = factory.client_class
         return location
     except (ConfigurationException, DestinationException, ImportError, ValueError) as error:
-        raise ConfigurationError(f"The destination {destination!r} cannot be used: {_explain(error)}") from error
+        raise ConfigurationError(
+            f"The destination {destination!r} cannot be used: {_explain(destination, error)}"
+        ) from error
 
 
-def _explain(error: Exception) -> str:
+def _explain(destination: str, error: Exception) -> str:
     if isinstance(error, UnknownDestinationModule):
         return "dlt knows none of this name. Valid: duckdb, postgres, snowflake, bigquery and the others of dlt."
     if isinstance(error, ModuleNotFoundError):
-        return f'its driver {error.name} is not installed. Install the extra of dlt for it: pip install "dlt[NAME]".'
+        install = f'pip install "dlt[{destination}]"'
+        return f"its driver {error.name} is not installed. Install the extra of dlt for it: {install}."
     reason = redact(" ".join(str(error).strip().split("\n")[0].split())).rstrip(".!")
-    return f"{reason}. Configure it as dlt wants it, under [destination.NAME.credentials] in .dlt/secrets.toml."
+    return (
+        f"{reason}. Configure it as dlt wants it, under [destination.{destination}.credentials] in .dlt/secrets.toml."
+    )

@@ -88,7 +88,7 @@ class ScopeLister:
                     gdap_pairs=found.gdap_pairs,
                 )
             except EmptyScopeList:
-                raise DiscoveryFailed(_describe_nothing(found)) from None
+                raise DiscoveryFailed(_describe_nothing(found, self._settings.tenant)) from None
         if found.problem:
             self._note(
                 "The customer listing is not complete: scopes that the warehouse knows are read too, and nothing is "
@@ -105,11 +105,12 @@ class ScopeLister:
             yield from self._warehouse.tenant_rows(table_name, columns, self._settings.tenant_key)
 
 
-def _describe_nothing(found: Discovery) -> str:
+def _describe_nothing(found: Discovery, tenant: str) -> str:
     if found.problem:
         return (
-            f"No customer could be listed, and the warehouse knows none: {found.problem} "
-            "Check the role of the API access; without discovery, give the scopes in a file."
+            f"No customer could be listed, and the warehouse knows none: {found.problem}. Check that tenant "
+            f"({tenant}) is the domain of your portal, and the role of the API access; without discovery, give the "
+            "scopes in a file."
         )
     return (
         f"Discovery found nothing to load. {found.describe()} "

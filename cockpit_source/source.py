@@ -13,7 +13,6 @@ from typing import Any
 
 import dlt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from dlt.common.configuration.exceptions import ConfigurationException
 from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineNotActive
@@ -23,7 +22,7 @@ from cockpit_source.configuration import resolve_settings
 from cockpit_source.errors import CockpitError
 from cockpit_source.expand import Expansion
 from cockpit_source.fetch import Fetcher, utc_now
-from cockpit_source.listing_store import listed_files
+from cockpit_source.listing_store import read_listed
 from cockpit_source.outcomes import ScopeResult
 from cockpit_source.pacing import Pacer
 from cockpit_source.run_record import RunRecord, new_run_id
@@ -41,14 +40,14 @@ _BARE_BATCH_SCOPES = 1_000
 class PackagePart:
     """A part of a load package: results of scopes, delisted scopes, the row of the run, or what discovery listed.
 
-    `listed` holds Parquet files by table; the listed tables that it lacks get no rows, but exist from then on.
+    `listed` holds rows by table; the listed tables that it lacks get none, but exist from then on.
     """
 
     results: pa.Table | None = None
     delisted: pa.Table | None = None
     delisted_at: datetime | None = None
     run: Mapping[str, Any] | None = None
-    listed: Mapping[str, Path] | None = None
+    listed: Mapping[str, pa.Table] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +96,8 @@ def _create_transformer(parts: Any, table: Table, facts: RunFacts) -> DltResourc
 def _expand_part(expansion: Expansion, part: PackagePart, table: Table) -> Iterator[pa.Table]:
     if table in LISTED_TABLES:
         if part.listed is not None:
-            path = part.listed.get(table.name)
-            yield expansion.to_listed(table, pq.read_table(path)) if path else table.arrow_schema.empty_table()
+            rows = part.listed.get(table.name)
+            yield table.arrow_schema.empty_table() if rows is None else expansion.to_listed(table, rows)
         return
     if part.run is not None and table.name == "runs":
         yield expansion.to_runs(part.run)
@@ -144,7 +143,7 @@ def _read_all(settings: Settings, run_id: str, as_of: datetime | None) -> Iterat
             deadline_seconds=settings.run_deadline_minutes and settings.run_deadline_minutes * 60,
             now=clock,
         )
-        yield PackagePart(listed=listed_files(Path(folder)))
+        yield PackagePart(listed=read_listed(Path(folder)))
         with closing(fetcher.fetch(prepared.scope_list.iter_scopes())) as results:
             for batch in batch_results(results, _BARE_BATCH_SCOPES):
                 record.count(batch)

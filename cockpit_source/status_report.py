@@ -131,8 +131,8 @@ class _Printer:
         self._say("")
         self._print_table(lines, right=range(4, 13))
         self._say(
-            f"(+/-: change against the run before; delisted scopes are left out, and of the seats free products with "
-            f"{FREE_SEATS:,} and more)"
+            f"(+/-: change against the run before; a delisted scope counts as gone; of the seats, free products with "
+            f"{FREE_SEATS:,} and more are left out)"
         )
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in self._status.outcomes.items())
         self._say(f"last run {self._status.runs[0].run_id}: {outcomes or 'no scope has an outcome yet'}")

@@ -204,6 +204,8 @@ def test_listing_that_is_refused_at_first_is_one_message(discovering: Inventory,
     with pytest.raises(DiscoveryFailed, match="No customer could be listed, and the warehouse knows none: HTTP 403"):
         load(discovering, 0)
     sandbox.faults.clear()
+    with pytest.raises(DiscoveryFailed, match=r"Check that tenant \(other\.example\) is the domain of your portal"):
+        load(discovering, 0, tenant="other.example")
     assert load(discovering, 0)[0].listing_problem is None
 
 

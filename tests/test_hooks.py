@@ -112,8 +112,11 @@ def test_command_gets_the_result_on_its_input_and_in_its_environment(inventory: 
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (f"{sys.executable} -c 'raise SystemExit(7)'", "after_run_command ended with exit code 7."),
-        ("no-such-program", "after_run_command could not be run: No such file or directory."),
+        (
+            f"{sys.executable} -c 'raise SystemExit(7)'",
+            f"after_run_command ({sys.executable}) ended with exit code 7.",
+        ),
+        ("no-such-program", "after_run_command (no-such-program) could not be run: No such file"),
         ("unclosed 'quote", "after_run_command could not be run: No closing quotation."),
         (f"{sys.executable} -c 'import time; time.sleep(30)'", "after_run_command was stopped: it took longer"),
     ],

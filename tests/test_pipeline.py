@@ -156,7 +156,7 @@ def test_destination_without_credentials_says_what_is_missing() -> None:
     message = refusal(destination="postgres")
     assert message.startswith("The destination 'postgres' cannot be used: Missing 1 field(s) in configuration")
     assert "`credentials`" in message
-    assert "[destination.NAME.credentials] in .dlt/secrets.toml" in message
+    assert "[destination.postgres.credentials] in .dlt/secrets.toml" in message
 
 
 @pytest.mark.parametrize(

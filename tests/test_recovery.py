@@ -130,6 +130,22 @@ def test_load_killed_is_carried_on_by_the_next(answering: Inventory, sandbox: Sa
     assert not [p for p in answering.database.parent.glob("work/cockpit_spool/*/*") if p.is_dir()]
 
 
+def test_load_interrupted_by_hand_is_carried_on_with_all_that_was_left(
+    answering: Inventory, sandbox: Sandbox
+) -> None:
+    """Ctrl+C: what was not read is not skipped, but left for the next load."""
+    child = _start_load(answering)
+    _wait_for(TRIGGERS["two batches are spooled"], answering, child)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(timeout=30) != 0
+    sandbox.faults.configure(latency_ms=0)
+    result = answering.load(SCOPES, day(0))
+    assert (result.carried_on, result.exit_code) == (True, 0)
+    model = Model(answering.tenant_key)
+    model.run(result.run_id, day(0), _answers(SCOPES))
+    model.check(answering.database)
+
+
 def test_interrupted_run_of_another_list_is_closed(answering: Inventory) -> None:
     """What it had read is loaded under its own run, the rest of it is skipped, and the new run follows."""
     _kill_load(answering, TRIGGERS["two batches are spooled"])

@@ -101,3 +101,13 @@ def _causes(error: BaseException | None) -> list[BaseException]:
         causes.append(error)
         error = error.__cause__ or error.__context__
     return causes
+
+
+def test_source_discovers_its_scopes(script: Inventory) -> None:
+    tenant = script.sandbox.tenant
+    run(script, [], 0, scopes=None, discover=True, max_attempts=3)
+    assert {(r["customer_id"], r["provider_instance_id"], r["reseller_id"]) for r in script.rows("scopes")} == set(
+        tenant.scopes(0)
+    )
+    assert {row["id"] for row in script.rows("customers")} >= {scope[0] for scope in tenant.scopes(0)}
+    assert len(script.rows("provider_instances")) == 3

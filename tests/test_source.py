@@ -25,8 +25,8 @@ def script(inventory: Inventory, tmp_path: Path) -> Inventory:
     return inventory
 
 
-def run(inventory: Inventory, scopes: list[ScopeIds], number: int, *, allow_drops: bool = False, **settings: object):
-    tables = [dict(zip(("customer_id", "provider_instance_id", "reseller_id"), s, strict=True)) for s in scopes]
+def run(inventory: Inventory, listed: list[ScopeIds], number: int, *, allow_drops: bool = False, **settings: object):
+    tables = [dict(zip(("customer_id", "provider_instance_id", "reseller_id"), s, strict=True)) for s in listed]
     pipeline = dlt.pipeline(
         "any_script",
         destination=dlt.destinations.duckdb(str(inventory.database)),

@@ -83,14 +83,15 @@ def describe_failure(error: requests.RequestException) -> str:
 
 def _name_reason(reason: BaseException) -> str:
     if isinstance(reason, HttpProcessingError):
-        # below an empty line it shows what was received
-        return f"not HTTP: {' '.join(reason.message.partition(chr(10) * 2)[0].split()).rstrip(':')}"
+        # below an empty line stands what was received
+        said, _, _ = reason.message.partition("\n\n")
+        return "not HTTP: " + " ".join(said.split()).rstrip(":")
     if not isinstance(reason, OSError):
         return str(reason)
     if reason.errno is not None and reason.errno in errno.errorcode and not isinstance(reason, ssl.SSLError):
         # asyncio says "Connect call failed" of any number
         return os.strerror(reason.errno)
-    return reason.strerror or str(reason)
+    return reason.strerror or str(reason) or type(reason).__name__
 
 
 def _find_inner(error: BaseException) -> BaseException | None:
@@ -226,7 +227,8 @@ def _create_ssl_context(verify: bool | str | None) -> ssl.SSLContext:
             return ssl.create_default_context(capath=trusted)
         return ssl.create_default_context(cafile=trusted)
     except OSError as error:
-        raise requests.exceptions.SSLError(f"the certificates in {trusted} cannot be read: {error}") from error
+        reason = f"the certificates in {trusted} cannot be read: {_name_reason(error)}"
+        raise requests.exceptions.SSLError(reason) from None
 
 
 def _to_requests_error(error: Exception, request: requests.Request) -> requests.RequestException:

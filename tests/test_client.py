@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -647,6 +648,40 @@ def test_proxy_of_the_environment_is_used_unless_no_proxy_names_the_host(
         assert client.list_licenses(PLAIN).call.http_status == 200
 
 
+def test_proxy_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
+    error = failure_of(raw_client("https://api.example.com"))
+    assert error.error_type == "proxy_error"
+    assert error.description == "only proxies by http and https are supported"
+
+
+def test_certificates_that_are_not_there_are_told_by_their_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ours.pem")
+    error = failure_of(raw_client("https://127.0.0.1:1"))
+    assert error.error_type == "tls_error"
+    assert error.description == "the certificates in /nowhere/ours.pem cannot be read: No such file or directory"
+
+
+def test_client_that_is_closed_ends_the_calls_of_other_threads() -> None:
+    ended: list[CancelledError] = []
+
+    def call(client: CockpitClient) -> None:
+        try:
+            client.list_licenses(PLAIN)
+        except CancelledError as error:
+            ended.append(error)
+
+    with raw_server(head("Content-Length: 9"), b"[", pause_seconds=60) as server:
+        with raw_client(server.url, timeout_seconds=60) as client:
+            caller = threading.Thread(target=call, args=[client], daemon=True)
+            caller.start()
+            while not server.received:
+                time.sleep(0.01)
+        caller.join(timeout=5)
+    assert len(ended) == 1
+    assert not client._transport._thread.is_alive()
+
+
 def test_calls_one_after_the_other_share_a_connection(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also after answers that carry no licences; a body that is not read to its end would cost the connection."""
     opened: list[object] = []
@@ -825,6 +860,12 @@ def test_redirect_to_anywhere_and_with_any_body_is_reported_as_one(headers: list
         error = failure_of(raw_client(server.url, max_attempts=3))
     assert (type(error), error.error_type, error.transient) == (ServerFailed, "http_307", False)
     assert len(server.received) == 1
+
+
+def test_header_in_another_encoding_is_storable() -> None:
+    with raw_server(b"HTTP/1.1 200 OK\r\nContent-Type: caf\xe9\r\nContent-Length: 1\r\n\r\n", b"x") as server:
+        error = failure_of(raw_client(server.url))
+    assert error.description == "the API answered 200 with a body that is not JSON (caf\ufffd, 1 bytes)"
 
 
 def test_cookies_are_not_kept() -> None:

@@ -1,7 +1,7 @@
 """One HTTP exchange: bounded in time and size, no redirects, cookies or netrc.
 
-The exchange is that of `aiohttp`, which takes a third of the time that `requests` on threads takes. Proxies and
-certificates are those that `requests` finds, and so are the errors.
+The exchange is that of `aiohttp`: with many calls at a time it takes less than half of the CPU of `urllib3` on
+threads. Proxies and certificates are those that `requests` finds in the environment, and failures are its errors.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 import requests
 from aiohttp.http import HttpProcessingError
-from multidict import CIMultiDict
+from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
-from yarl import URL
 
 from cockpit_source.settings import CONNECT_TIMEOUT_SECONDS, MAX_ANSWER_BYTES
 from cockpit_source.transforms import clean_text
@@ -156,7 +155,7 @@ class Transport:
         try:
             response = await self._open_session().request(
                 method,
-                URL(f"{url}?{urlencode(params)}" if params else url, encoded=True),
+                f"{url}?{urlencode(params)}" if params else url,
                 data=body,
                 headers=sent,
                 allow_redirects=False,
@@ -250,7 +249,7 @@ def _read_headers(response: aiohttp.ClientResponse) -> Mapping[str, str]:
     if all(map(str.isascii, headers.values())):
         return headers
     # bytes that are not UTF-8 came as lone surrogates
-    return CIMultiDict((name, clean_text(value)) for name, value in headers.items())
+    return CaseInsensitiveDict((name, clean_text(value)) for name, value in headers.items())
 
 
 def _read_version(response: aiohttp.ClientResponse) -> int | None:

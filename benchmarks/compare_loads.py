@@ -12,8 +12,8 @@ sandbox, which shares the machine), and the maximum resident set. The table show
 
 What is the same, and what is not:
 
-* Each has the number of calls at a time that suits it: this project 96 (64 took 0.4 s longer, 128 as long), `@dlt.defer`
-  and the floor 64, `rest_api` 32; `rest_api_64` is the same with 64, and was slower.
+* Each has the number of calls at a time that suits it: this project 96 (64 took 0.4 s longer, 128 as long),
+  `@dlt.defer` and the floor 64, `rest_api` 32; `rest_api_64` is the same with 64, and was slower.
 * `cockpit load` also writes outcomes, runs and scopes, syncs every batch to disk, retries and guards. The others do
   not, except that `rest_api` retries: a call that fails ends their load. The two on dlt keep the last rows of a scope
   that comes back empty, as a merge by key does; the tenant of this benchmark has no such scope.

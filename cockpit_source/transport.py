@@ -202,7 +202,7 @@ class Transport:
 
     def _route(self, url: str) -> _Route:
         """The proxy and certificates that `requests` finds in the environment for the host of `url`."""
-        host = url[: url.find("/", url.index("://") + 3)]
+        host = "/".join(url.split("/", 3)[:3])
         if host not in self._routes:
             self._routes[host] = _find_route(host)
         return self._routes[host]

@@ -12,7 +12,8 @@ sandbox, which shares the machine), and the maximum resident set. The table show
 
 What is the same, and what is not:
 
-* 64 calls at a time, but for `rest_api`, which has 32; `rest_api_64` is the same with 64, and was slower.
+* Each has the number of calls at a time that suits it: this project 96 (64 took 0.4 s longer, 128 as long),
+  `@dlt.defer` and the floor 64, `rest_api` 32; `rest_api_64` is the same with 64, and was slower.
 * `cockpit load` also writes outcomes, runs and scopes, syncs every batch to disk, retries and guards. The others do
   not, except that `rest_api` retries: a call that fails ends their load. The two on dlt keep the last rows of a scope
   that comes back empty, as a merge by key does; the tenant of this benchmark has no such scope.
@@ -93,14 +94,14 @@ class Contender:
 
 _REST_API = ("rest_api_source.py", ("inventory", "_scopes_", "_dlt_valid_to"))
 _DEFERRED = ("deferred_requests.py", ("inventory", "", "_dlt_valid_to"))
-_WORKERS_64 = {"EXTRACT__WORKERS": "64", "EXTRACT__MAX_PARALLEL_ITEMS": "128"}
+_WORKERS_64 = {"EXTRACT__WORKERS": "64", "EXTRACT__MAX_PARALLEL_ITEMS": "96"}
 
 CONTENDERS = {
     "project": Contender(
-        "this project, 64 at a time",
+        "this project, 96 at a time",
         None,
         ("cockpit", "", "valid_to"),
-        environment={"SOURCES__COCKPIT__MAX_CONCURRENCY": "64"},
+        environment={"SOURCES__COCKPIT__MAX_CONCURRENCY": "96"},
     ),
     "rest_api": Contender("dlt rest_api, 32 workers", *_REST_API),
     "rest_api_parquet": Contender("the same with Parquet files", *_REST_API, ("parquet",)),

@@ -6,8 +6,8 @@ Entra client credentials as in https://developer.cloudcockpit.com/reseller/topic
 
 from __future__ import annotations
 
+import asyncio
 import math
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,9 +39,9 @@ class Token:
 class TokenProvider(Protocol):
     """Gives the current token, and a newer one after the API refused it. Both raise SignInError."""
 
-    def current(self) -> Token: ...
+    async def current(self) -> Token: ...
 
-    def renew(self, refused: Token) -> Token: ...
+    async def renew(self, refused: Token) -> Token: ...
 
 
 class ReadyToken:
@@ -50,10 +50,10 @@ class ReadyToken:
     def __init__(self, value: str) -> None:
         self._token = Token(value)
 
-    def current(self) -> Token:
+    async def current(self) -> Token:
         return self._token
 
-    def renew(self, refused: Token) -> Token:  # noqa: ARG002
+    async def renew(self, refused: Token) -> Token:  # noqa: ARG002
         raise SignInRefused(
             "The API refused the access token (401); it has probably expired, since tokens live a little under "
             "an hour. Get a new one, or configure client_id and client_secret so that it is renewed by itself."
@@ -81,38 +81,38 @@ class ClientCredentialsTokens:
         self._backoff = backoff
         self._patience_seconds = patience_seconds
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = asyncio.Lock()
         self._token: Token | None = None
         self._failure: SignInError | None = None
 
-    def current(self) -> Token:
+    async def current(self) -> Token:
         token = self._token
         if token is not None and not self._is_due(token):
             return token
-        with self._lock:
+        async with self._lock:
             if self._token is None or self._is_due(self._token):
-                self._token = self._request_token_once()
+                self._token = await self._request_token_once()
             return self._token
 
-    def renew(self, refused: Token) -> Token:
-        with self._lock:
+    async def renew(self, refused: Token) -> Token:
+        async with self._lock:
             if self._token is None or self._token is refused or self._is_due(self._token):
-                self._token = self._request_token_once()
+                self._token = await self._request_token_once()
             return self._token
 
     def _is_due(self, token: Token) -> bool:
         return token.renew_at is not None and self._clock() >= token.renew_at
 
-    def _request_token_once(self) -> Token:
+    async def _request_token_once(self) -> Token:
         if self._failure is not None:
             raise self._failure
         try:
-            return self._request_token()
+            return await self._request_token()
         except SignInError as error:
             self._failure = error
             raise
 
-    def _request_token(self) -> Token:
+    async def _request_token(self) -> Token:
         form = {
             "client_id": self._credentials.client_id,
             "client_secret": self._credentials.client_secret,
@@ -124,7 +124,7 @@ class ClientCredentialsTokens:
         for wait in self._backoff.waits():
             asked: float | None = None
             try:
-                reply = self._transport.send("POST", url, form=form)
+                reply = await self._transport.send("POST", url, form=form)
             except requests.RequestException as error:
                 problem = redact(describe_failure(error))
             else:
@@ -138,7 +138,7 @@ class ClientCredentialsTokens:
             if asked is not None and asked > self._patience_seconds:
                 problem += f", asked to wait {asked:.0f} s, longer than patience_seconds"
                 break
-            if not wait(asked):
+            if not await wait(asked):
                 break
         raise SignInError(
             f"Sign-in was not possible: {url} gave no answer that can be used ({problem}). "

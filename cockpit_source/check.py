@@ -60,7 +60,7 @@ def run_checks(
         _report(console, step, warehouse.location)
         with tempfile.TemporaryDirectory(prefix="cockpit-") as folder, CockpitClient(settings) as client:
             step = "sign-in"
-            client.tokens.current()
+            client.sign_in()
             way = "a ready token, not yet tried" if settings.credentials.access_token else "token received"
             _report(console, step, way)
             step = "scope list"

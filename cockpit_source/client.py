@@ -6,10 +6,11 @@ Endpoints and error model: https://developer.cloudcockpit.com/operation/operatio
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future
+from typing import Any
 
 import requests
 
@@ -20,37 +21,38 @@ from cockpit_source.pacing import Backoff, Pacer
 from cockpit_source.scopes import Scope
 from cockpit_source.settings import Settings
 from cockpit_source.transforms import is_uuid
-from cockpit_source.transport import Reply, Transport
+from cockpit_source.transport import Reply, Result, Transport
 
 
 class CallCounter:
-    """Counts over all calls of a client, for progress and for `runs`; `in_flight` is the current number."""
+    """Counts over all calls of a client, for progress and for `runs`; `in_flight` is the current number.
+
+    Counted on the event loop of the client only, and read from anywhere.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self.requests = 0
         self.throttled = 0
         self.in_flight = 0
 
     def __enter__(self) -> CallCounter:
-        with self._lock:
-            self.requests += 1
-            self.in_flight += 1
+        self.requests += 1
+        self.in_flight += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self.in_flight -= 1
+        self.in_flight -= 1
 
     def count_throttled(self) -> None:
-        with self._lock:
-            self.throttled += 1
+        self.throttled += 1
 
 
 class CockpitClient:
     """Reading calls, with retries. Safe to share between threads; use it as a context manager.
 
-    Another `transport` may be given, to see what passes; it is closed with the client.
+    Calls are made on the event loop of the transport: a coroutine such as `fetch_licenses` gets there by `submit`,
+    and the plain methods wait for theirs. Another `transport` may be given, to see what passes; it is closed with
+    the client.
     """
 
     def __init__(self, settings: Settings, *, pacer: Pacer | None = None, transport: Transport | None = None) -> None:
@@ -67,7 +69,19 @@ class CockpitClient:
     def __exit__(self, *_: object) -> None:
         self._transport.close()
 
+    def submit(self, coroutine: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Start a coroutine on the event loop of the calls."""
+        return self._transport.submit(coroutine)
+
+    def sign_in(self) -> Token:
+        """The current token. Raises SignInError."""
+        return self._transport.run(self.tokens.current())
+
     def list_licenses(self, scope: Scope) -> Answer:
+        """As `fetch_licenses`, for a thread that waits."""
+        return self._transport.run(self.fetch_licenses(scope))
+
+    async def fetch_licenses(self, scope: Scope) -> Answer:
         """GET /v1/Customers/{customerId}/licenses: by the contract a bare array of licence rows.
 
         Raises:
@@ -78,7 +92,7 @@ class CockpitClient:
         params = {"providerInstanceId": _check_id(scope.provider_instance_id)}
         if scope.reseller_id:
             params["resellerId"] = _check_id(scope.reseller_id)
-        return self._get(f"/v1/Customers/{_check_id(scope.customer_id)}/licenses", params)
+        return await self._get(f"/v1/Customers/{_check_id(scope.customer_id)}/licenses", params)
 
     def list_customers(self, page_number: int, page_size: int) -> Answer:
         """GET /v1/Customers: a page, deleted customers among the others. Raises as `list_licenses`."""
@@ -95,17 +109,19 @@ class CockpitClient:
     def list_delegated_admin_relationships(self, customer_id: str, provider_instance_id: str) -> Answer:
         """GET /v1/Customers/{customerId}/delegated-admin-relationships: an array. Raises as `list_licenses`."""
         params = {"providerInstanceId": _check_id(provider_instance_id)}
-        return self._get(f"/v1/Customers/{_check_id(customer_id)}/delegated-admin-relationships", params)
+        path = f"/v1/Customers/{_check_id(customer_id)}/delegated-admin-relationships"
+        return self._transport.run(self._get(path, params))
 
     def _get_page(self, path: str, page_number: int, page_size: int) -> Answer:
-        return self._get(path, {"pageNumber": str(page_number), "pageSize": str(page_size)})
+        params = {"pageNumber": str(page_number), "pageSize": str(page_size)}
+        return self._transport.run(self._get(path, params))
 
-    def _get(self, path: str, params: Mapping[str, str]) -> Answer:
+    async def _get(self, path: str, params: Mapping[str, str]) -> Answer:
         call = _CallInProgress()
         failure: ApiError | None = None
         for wait in self._backoff.waits():
             try:
-                return self._attempt(path, params, call)
+                return await self._attempt(path, params, call)
             except ApiError as error:
                 failure = error
             if not failure.transient:
@@ -115,16 +131,16 @@ class CockpitClient:
                 if asked > self._settings.patience_seconds:
                     raise to_throttled(failure, asked) from failure
                 self._pacer.hold(asked)
-            if not wait(asked):
+            if not await wait(asked):
                 break
         assert failure is not None  # noqa: S101 - there is at least one attempt
         raise failure
 
-    def _attempt(self, path: str, params: Mapping[str, str], call: _CallInProgress) -> Answer:
-        token = self.tokens.current()
-        reply = self._send(path, params, token, call)
+    async def _attempt(self, path: str, params: Mapping[str, str], call: _CallInProgress) -> Answer:
+        token = await self.tokens.current()
+        reply = await self._send(path, params, token, call)
         if reply.status == 401:
-            reply = self._send(path, params, self.tokens.renew(token), call)
+            reply = await self._send(path, params, await self.tokens.renew(token), call)
         if reply.status == 401:
             raise SignInRefused(
                 "The API refused a token that was just issued (401). Check that tenant is the domain of your portal "
@@ -134,8 +150,8 @@ class CockpitClient:
             self.calls.count_throttled()
         return read_answer(reply, call.to_record(reply.status))
 
-    def _send(self, path: str, params: Mapping[str, str], token: Token, call: _CallInProgress) -> Reply:
-        if not self._pacer.start_call():
+    async def _send(self, path: str, params: Mapping[str, str], token: Token, call: _CallInProgress) -> Reply:
+        if not await self._pacer.start_call():
             raise RunStopped("The run ended before this call.")
         headers = {
             "Authorization": f"Bearer {token.value}",
@@ -144,7 +160,8 @@ class CockpitClient:
         }
         try:
             with self.calls:
-                return self._transport.send("GET", self._settings.base_url + path, headers=headers, params=params)
+                url = self._settings.base_url + path
+                return await self._transport.send("GET", url, headers=headers, params=params)
         except requests.RequestException as error:
             raise to_transport_error(error, call.to_record(None)) from error
 

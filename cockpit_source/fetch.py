@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import wait
 from datetime import UTC, datetime
 
 from cockpit_source.client import CockpitClient
@@ -66,35 +68,28 @@ class Fetcher:
         # polled, because to wake the reader for every result takes a tenth of the time of a call
         results: deque[ScopeResult] = deque()
         source = iter(scopes)
-        source_lock = threading.Lock()
         reader_left = threading.Event()
 
-        def work() -> None:
+        async def work() -> None:
             try:
                 while not reader_left.is_set():
                     if len(results) >= _QUEUED_RESULTS:
-                        time.sleep(_POLL_SECONDS)
+                        await asyncio.sleep(_POLL_SECONDS)
                         continue
-                    with source_lock:
-                        listed = next(source, None)
+                    listed = next(source, None)
                     if listed is None:
                         break
-                    results.append(self._fetch_one(listed))
+                    results.append(await self._fetch_one(listed))
             except BaseException as error:  # noqa: BLE001 - raised again where the results are read
                 self._crash = self._crash or error
                 self.stop(f"an unexpected error: {error}")
 
-        workers = [
-            threading.Thread(target=work, name=f"fetch-{number}", daemon=True)
-            for number in range(self._max_concurrency)
-        ]
-        for worker in workers:
-            worker.start()
+        workers = [self._client.submit(work()) for _ in range(self._max_concurrency)]
         is_running = True
         try:
             while is_running:
                 # asked before the results are taken, so that none comes after
-                is_running = any(worker.is_alive() for worker in workers)
+                is_running = not all(worker.done() for worker in workers)
                 while results:
                     yield results.popleft()
                 time.sleep(_POLL_SECONDS if is_running else 0)
@@ -102,18 +97,17 @@ class Fetcher:
             if is_running:
                 reader_left.set()
                 self.stop("the reader of the results stopped")
-            for worker in workers:
-                worker.join()
+            wait(workers)
         if self._crash is not None:
             raise self._crash
 
-    def _fetch_one(self, listed: ListedScope) -> ScopeResult:
+    async def _fetch_one(self, listed: ListedScope) -> ScopeResult:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self.stop("run_deadline_minutes was reached")
         if self._pacer.stop.is_set():
             return self._skip(listed)
         try:
-            answer = self._client.list_licenses(listed.scope)
+            answer = await self._client.fetch_licenses(listed.scope)
             result = judge_answer(listed, answer, self._now())
         except ApiError as error:
             if self._pacer.stop.is_set() and error.transient:
@@ -133,10 +127,8 @@ class Fetcher:
         return skip(listed, self.stop_reason or "the run was stopped", self._now())
 
     def _watch_for_outage(self, result: ScopeResult) -> None:
-        with self._lock:
-            self._failures_in_a_row = self._failures_in_a_row + 1 if result.outcome in _FAILURES else 0
-            is_outage = self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW
-        if is_outage:
+        self._failures_in_a_row = self._failures_in_a_row + 1 if result.outcome in _FAILURES else 0
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             self.stop(
                 f"{MAX_FAILURES_IN_A_ROW} scopes in a row failed, the last with {result.error_type}: "
                 f"{result.error_description}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 import time
@@ -23,10 +24,13 @@ from cockpit_source.pacing import Pacer
 from cockpit_source.sandbox import CSP_CLIENT, FAULT_KINDS, TOKEN_SCOPE, Sandbox, SandboxTenant, running_sandbox
 from cockpit_source.scopes import ListedScope, Scope, scope_key
 from cockpit_source.settings import build_settings
+from cockpit_source.transport import Transport
 
 TENANT = SandboxTenant(customers=45, incidents=False)
 SCOPES = [Scope(*ids) for ids in TENANT.scopes(0)]
 MOMENT = datetime(2026, 3, 1, 6, tzinfo=UTC)
+# those of the runs of a test
+TRANSPORTS: list[Transport] = []
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +48,7 @@ def sandbox(running: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandb
     running.clear_requests()
     yield running
     assert workers_alive() == []
+    TRANSPORTS.clear()
 
 
 @dataclass
@@ -71,7 +76,9 @@ class Run:
         }
         settings = build_settings(raw | self.settings)
         self.pacer = Pacer(settings.max_requests_per_second)
-        self.client = CockpitClient(settings, pacer=self.pacer)
+        transport = Transport(settings.timeout_seconds, settings.max_concurrency)
+        TRANSPORTS.append(transport)
+        self.client = CockpitClient(settings, pacer=self.pacer, transport=transport)
         self.fetcher = Fetcher(
             self.client,
             self.pacer,
@@ -97,7 +104,9 @@ def listed(scope: Scope) -> ListedScope:
 
 
 def workers_alive() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("fetch-")]
+    """The workers of any fetch that have not ended, of every run of this test."""
+    tasks = (task for transport in TRANSPORTS for task in asyncio.all_tasks(transport._loop))
+    return [task.get_name() for task in tasks if "Fetcher.fetch" in task.get_coro().__qualname__]
 
 
 def made_up(count: int) -> list[Scope]:

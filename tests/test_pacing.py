@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cockpit_source.pacing import BACKOFF_BASE_SECONDS, BACKOFF_CAP_SECONDS, Backoff, Pacer, retry_after_seconds
+from cockpit_source.pacing import BACKOFF_BASE_SECONDS, BACKOFF_CAP_SECONDS, Backoff, Pacer, Wait, retry_after_seconds
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -24,10 +26,31 @@ class ClockedPacer(Pacer):
         self.slept: list[float] = []
         super().__init__(max_requests_per_second, clock=lambda: self.now)
 
-    def sleep(self, seconds: float) -> bool:
+    async def sleep(self, seconds: float) -> bool:
         self.slept.append(seconds)
         self.now += seconds
         return not self.stop.is_set()
+
+
+def start_call(pacer: Pacer) -> bool:
+    return asyncio.run(pacer.start_call())
+
+
+def waited(wait: Wait, seconds: float | None = None) -> bool:
+    async def work() -> bool:
+        return await wait(seconds)
+
+    return asyncio.run(work())
+
+
+def noting(slept: list[float]) -> Callable[[float], Awaitable[bool]]:
+    """A sleep that takes no time and notes in `slept` how long it should have been."""
+
+    async def sleep(seconds: float) -> bool:
+        slept.append(seconds)
+        return True
+
+    return sleep
 
 
 def asked(text: str, now: datetime = NOW) -> float | None:
@@ -85,7 +108,7 @@ def test_retry_after_of_any_text_is_never_an_error_nor_negative(text: str) -> No
 
 def test_pacer_without_a_limit_starts_calls_at_once() -> None:
     pacer = ClockedPacer()
-    assert [pacer.start_call() for _ in range(100)] == [True] * 100
+    assert [start_call(pacer) for _ in range(100)] == [True] * 100
     assert pacer.slept == []
 
 
@@ -94,18 +117,18 @@ def test_pacer_with_a_limit_spaces_calls_out() -> None:
     pacer = ClockedPacer(4)
     starts = []
     for _ in range(9):
-        assert pacer.start_call()
+        assert start_call(pacer)
         starts.append(pacer.now)
     assert [later - earlier for earlier, later in pairwise(starts)] == [0.0] + [0.25] * 7
 
 
 def test_pacer_after_a_pause_does_not_make_up_for_it() -> None:
     pacer = ClockedPacer(4)
-    pacer.start_call()
+    start_call(pacer)
     pacer.now += 60
     starts = []
     for _ in range(6):
-        pacer.start_call()
+        start_call(pacer)
         starts.append(pacer.now)
     assert starts[-1] - starts[0] >= 4 * 0.25
 
@@ -114,9 +137,9 @@ def test_pacer_on_hold_starts_no_call_before_its_end() -> None:
     pacer = ClockedPacer()
     pacer.hold(5)
     pacer.hold(2)
-    assert pacer.start_call()
+    assert start_call(pacer)
     assert pacer.now == 1005.0
-    assert pacer.start_call()
+    assert start_call(pacer)
     assert pacer.now == 1005.0
 
 
@@ -125,7 +148,7 @@ def test_pacer_on_hold_for_longer_meanwhile_waits_on() -> None:
     pacer.hold(1)
     slept: list[float] = []
 
-    def sleep(seconds: float) -> bool:
+    async def sleep(seconds: float) -> bool:
         slept.append(seconds)
         pacer.now += seconds
         if len(slept) == 1:
@@ -133,14 +156,14 @@ def test_pacer_on_hold_for_longer_meanwhile_waits_on() -> None:
         return True
 
     pacer.sleep = sleep  # type: ignore[method-assign]
-    assert pacer.start_call()
+    assert start_call(pacer)
     assert slept == [1.0, 3.0]
 
 
 def test_pacer_that_stopped_starts_nothing() -> None:
     pacer = ClockedPacer()
     pacer.stop.set()
-    assert not pacer.start_call()
+    assert not start_call(pacer)
 
 
 def test_pacer_that_stops_ends_waits_at_once() -> None:
@@ -148,12 +171,12 @@ def test_pacer_that_stops_ends_waits_at_once() -> None:
     pacer = Pacer()
     pacer.hold(3600)
     results: list[bool] = []
-    waiting = threading.Thread(target=lambda: results.append(pacer.start_call()), daemon=True)
+    waiting = threading.Thread(target=lambda: results.append(start_call(pacer)), daemon=True)
     waiting.start()
     pacer.stop.set()
     waiting.join(timeout=5)
     assert results == [False]
-    assert pacer.sleep(3600) is False
+    assert asyncio.run(pacer.sleep(3600)) is False
 
 
 def test_backoff_waits_with_full_jitter_up_to_a_doubling_ceiling() -> None:
@@ -164,8 +187,8 @@ def test_backoff_waits_with_full_jitter_up_to_a_doubling_ceiling() -> None:
         ceilings.append((low, high))
         return high / 2
 
-    backoff = Backoff(10, lambda seconds: not slept.append(seconds), jitter=jitter)
-    assert [wait() for wait in backoff.waits()] == [True] * 9 + [False]
+    backoff = Backoff(10, noting(slept), jitter=jitter)
+    assert [waited(wait) for wait in backoff.waits()] == [True] * 9 + [False]
     expected = [min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2**number) for number in range(9)]
     assert ceilings == [(0.0, ceiling) for ceiling in expected]
     assert slept == [ceiling / 2 for ceiling in expected]
@@ -175,8 +198,8 @@ def test_backoff_waits_with_full_jitter_up_to_a_doubling_ceiling() -> None:
 def test_backoff_with_its_own_jitter_stays_within_bounds() -> None:
     slept: list[float] = []
     for _ in range(50):
-        for wait in Backoff(3, lambda seconds: not slept.append(seconds)).waits():
-            wait()
+        for wait in Backoff(3, noting(slept)).waits():
+            waited(wait)
     assert len(slept) == 100
     assert all(0 <= seconds <= 2 * BACKOFF_BASE_SECONDS for seconds in slept)
     assert len(set(slept)) > 90
@@ -185,22 +208,22 @@ def test_backoff_with_its_own_jitter_stays_within_bounds() -> None:
 @pytest.mark.parametrize(("wanted", "slept"), [(None, 0.25), (0.0, 0.25), (0.1, 0.25), (7.0, 7.0), (120.0, 120.0)])
 def test_backoff_asked_to_wait_longer_does(wanted: float | None, slept: float) -> None:
     seen: list[float] = []
-    first = next(Backoff(2, lambda seconds: not seen.append(seconds), jitter=lambda _, high: high / 2).waits())
-    assert first(wanted) is True
+    first = next(Backoff(2, noting(seen), jitter=lambda _, high: high / 2).waits())
+    assert waited(first, wanted) is True
     assert seen == [slept]
 
 
 def test_backoff_after_the_last_attempt_does_not_wait() -> None:
-    def sleep(seconds: float) -> bool:
+    async def sleep(seconds: float) -> bool:
         raise AssertionError(f"slept {seconds} s for nothing")
 
     (only,) = Backoff(1, sleep).waits()
-    assert only() is False
-    assert only(60.0) is False
+    assert waited(only) is False
+    assert waited(only, 60.0) is False
 
 
 def test_backoff_of_a_stopped_run_makes_no_further_attempt() -> None:
     pacer = ClockedPacer()
     pacer.stop.set()
     first = next(Backoff(5, pacer.sleep).waits())
-    assert first() is False
+    assert waited(first) is False

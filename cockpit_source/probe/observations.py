@@ -87,7 +87,7 @@ class ObservedTransport(Transport):
         self._stop = stop
         self.label = ""
 
-    def send(
+    async def send(
         self,
         method: str,
         url: str,
@@ -97,12 +97,12 @@ class ObservedTransport(Transport):
         form: Mapping[str, str | None] | None = None,
     ) -> Reply:
         if method != "GET":
-            return super().send(method, url, headers=headers, params=params, form=form)
+            return await super().send(method, url, headers=headers, params=params, form=form)
         self._seen.calls += 1
         if self._seen.calls >= self._seen.max_calls:
             self._stop.set()
         started = time.monotonic()
-        reply = super().send(method, url, headers=headers, params=params)
+        reply = await super().send(method, url, headers=headers, params=params)
         duration_ms = round((time.monotonic() - started) * 1000)
         sent_id = (headers or {}).get("X-Correlation-Id", "")
         self._seen.exchanges.append(observe_reply(self.label, reply, sent_id, duration_ms, datetime.now(UTC)))

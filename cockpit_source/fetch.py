@@ -20,7 +20,7 @@ MAX_FAILURES_IN_A_ROW = 50
 
 _FAILURES = frozenset({"failed", "deferred"})
 # results that wait for the consumer; more would only be memory
-_QUEUED_RESULTS = 256
+QUEUED_RESULTS = 128
 _POLL_SECONDS = 0.01
 
 Clock = Callable[[], datetime]
@@ -73,7 +73,7 @@ class Fetcher:
         async def work() -> None:
             try:
                 while not reader_left.is_set():
-                    if len(results) >= _QUEUED_RESULTS:
+                    if len(results) >= QUEUED_RESULTS:
                         await asyncio.sleep(_POLL_SECONDS)
                         continue
                     listed = next(source, None)

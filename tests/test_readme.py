@@ -38,6 +38,11 @@ def test_demo_of_the_readme_is_what_the_demo_prints() -> None:
     assert _without_day_and_port(update_readme.read_block("demo", TEXT)) == _without_day_and_port(printed)
 
 
+def test_no_block_of_the_readme_waits_to_be_filled() -> None:
+    for name in update_readme.BLOCKS:
+        assert update_readme.read_block(name, TEXT).strip(), f"make readme, or --only {name}"
+
+
 def test_walkthrough_of_the_readme_is_what_a_new_user_sees() -> None:
     printed = update_readme.run_walkthrough()
     assert _without_what_changes(update_readme.read_block("walkthrough", TEXT)) == _without_what_changes(printed)

@@ -197,6 +197,7 @@ def load(
     5 sign-in refused, 6 the database is in use.
     """
     _enter_project(project)
+    from cockpit_source.hooks import describe
     from cockpit_source.load import LoadProgress, run_load
     from cockpit_source.pipeline import create_pipeline
     from cockpit_source.progress import ProgressDisplay
@@ -217,6 +218,10 @@ def load(
             )
         except KeyboardInterrupt:
             raise CockpitError("Interrupted. What was read is in the spool; the next load carries on.") from None
+        except CockpitError as error:
+            if as_json:
+                create_console().print_json(data=describe(settings, error))
+            raise
     if as_json:
         create_console().print_json(data=result.to_dict(), default=str)
     else:

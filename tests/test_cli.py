@@ -239,6 +239,8 @@ def test_nothing_read_fails_and_costs_nothing(loaded: Path, api: Sandbox, cockpi
 
 
 def test_wrong_secret_stops_at_once_and_costs_nothing(loaded: Path, api: Sandbox, cockpit: Command) -> None:
+    """The two licence calls are those of the good load afterwards."""
+    api.clear_requests()
     with nothing_lost(cockpit, loaded, api):
         ran = run_process("load", "--project", loaded, SOURCES__COCKPIT__CLIENT_SECRET=WRONG_SECRET)
         assert ran.exit_code == 5
@@ -249,6 +251,15 @@ def test_wrong_secret_stops_at_once_and_costs_nothing(loaded: Path, api: Sandbox
         assert ran.err == ""
     licence_calls = [request for request in api.requests if "licenses" in request.path]
     assert len(licence_calls) == 2
+
+
+def test_load_that_cannot_begin_prints_json_too(loaded: Path, tmp_path: Path) -> None:
+    (tmp_path / "part.csv").write_text(f"{HEADER}x,y,\n")
+    ran = run_process("load", "--project", loaded, "--json", "--scopes-file", tmp_path / "part.csv")
+    body = json.loads(ran.out)
+    assert (ran.exit_code, body["exit_code"], body["status"], body["run_id"]) == (2, 2, "failed", None)
+    assert "has 1 wrong line; nothing was loaded" in body["error"]
+    assert body["error"] in ran.err.removeprefix("Error: ")
 
 
 def test_unreachable_api_names_its_host_and_costs_nothing(

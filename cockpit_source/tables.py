@@ -226,9 +226,16 @@ REJECTED_ROWS = Table(
 )
 
 _ID = "CloudCockpit id, lower case"
-_FIRST_SEEN_AT = _required("first_seen_at", TIME, "when a listing first held it")
-_REMOVED_AT = _column(
-    "removed_at", TIME, "when a complete listing first came without it, or told that it is deleted; null while it is"
+# how long a listing has held an object, and what wrote the row
+_LISTED = (
+    _required("first_seen_at", TIME, "when a listing first held it"),
+    _column(
+        "removed_at",
+        TIME,
+        "when a complete listing first came without it, or told that it is deleted; null while it is",
+    ),
+    _RUN_ID,
+    _LOAD_ID,
 )
 _CONTACT = tuple(
     _column(name, TEXT, f"{text}; null unless contact_data is set")
@@ -263,10 +270,7 @@ CUSTOMERS = Table(
         _column("internal_identifier", TEXT, "the CSP's own identifier"),
         _column("provider_customers", TEXT, "JSON object: provider instance id to the customer's id at the provider"),
         *_CONTACT,
-        _FIRST_SEEN_AT,
-        _REMOVED_AT,
-        _RUN_ID,
-        _LOAD_ID,
+        *_LISTED,
     ),
 )
 PROVIDER_INSTANCES = Table(
@@ -282,10 +286,7 @@ PROVIDER_INSTANCES = Table(
         _column("instance_provider_id", TEXT, "its id at the provider; for Microsoft the CSP's own tenant id"),
         _column("provider", TEXT, "JSON of the provider as the API gives it, redacted"),
         _column("is_microsoft", FLAG, "whether it is Microsoft's; null where the answers do not tell"),
-        _FIRST_SEEN_AT,
-        _REMOVED_AT,
-        _RUN_ID,
-        _LOAD_ID,
+        *_LISTED,
     ),
 )
 RESELLERS = Table(
@@ -301,10 +302,7 @@ RESELLERS = Table(
         _column("country", TEXT, "ISO 3166-1 alpha-2"),
         _column("internal_identifier", TEXT, "the CSP's own identifier"),
         *_CONTACT,
-        _FIRST_SEEN_AT,
-        _REMOVED_AT,
-        _RUN_ID,
-        _LOAD_ID,
+        *_LISTED,
     ),
 )
 GDAP_RELATIONSHIPS = Table(
@@ -322,10 +320,7 @@ GDAP_RELATIONSHIPS = Table(
         _column("status", TEXT, "its status as the API gives it; null on older answers"),
         _column("duration", TEXT, "ISO 8601 duration"),
         _column("auto_extend_duration", TEXT, "ISO 8601 duration by which it is extended"),
-        _FIRST_SEEN_AT,
-        _REMOVED_AT,
-        _RUN_ID,
-        _LOAD_ID,
+        *_LISTED,
     ),
 )
 

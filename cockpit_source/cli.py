@@ -187,35 +187,60 @@ def load(
     database: Database = None,
     destination: Destination = "duckdb",
     dataset: Dataset = "cockpit",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Read only the scopes that the last run did not; delists nothing.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over where the last run was interrupted.")] = False,
+    accept_drop: Annotated[
+        int, typer.Option(min=0, help="Let so many scopes lose all licences or leave the list, past the drop guard.")
+    ] = 0,
     as_json: AsJson = False,
     as_of: Annotated[datetime | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Read every scope and bring the tables up to date.
 
+    The first Ctrl+C or SIGTERM loads what is read by then and skips the rest; the second ends at once.
+
     Exit codes: 0 all scopes read, 1 none read or an unexpected error, 2 configuration or usage, 3 some not read,
-    5 sign-in refused, 6 the database is in use.
+    4 held back by the drop guard, 5 sign-in refused, 6 the database is in use.
     """
+    if retry_failed and scopes_file is not None:
+        raise ConfigurationError("--retry-failed takes its scopes from the warehouse: leave --scopes-file out.")
     _enter_project(project)
+    from cockpit_source.errors import NothingToRetry
     from cockpit_source.hooks import describe
     from cockpit_source.load import LoadProgress, run_load
     from cockpit_source.pipeline import create_pipeline
     from cockpit_source.progress import ProgressDisplay
     from cockpit_source.report import create_console, print_result
+    from cockpit_source.stopping import StopRequest, stopping_on_signals
 
     settings = _resolve(scopes_file)
     pipeline = create_pipeline(settings.tenant_key, destination=destination, database=database, dataset=dataset)
     progress = LoadProgress()
-    with ProgressDisplay(progress, create_console(stderr=True)):
+    request = StopRequest()
+    with (
+        ProgressDisplay(progress, create_console(stderr=True)),
+        stopping_on_signals(request, lambda: progress.record is not None, progress.notes.append),
+    ):
         try:
             result = run_load(
                 pipeline,
                 settings,
                 full_list=scopes_file is None,
+                retry_failed=retry_failed,
+                accept_drop=accept_drop,
                 as_of=None if as_of is None else as_of.replace(tzinfo=as_of.tzinfo or UTC),
                 fresh=fresh,
                 progress=progress,
+                stop_request=request,
             )
+        except NothingToRetry as nothing:
+            if as_json:
+                create_console().print_json(data=describe(settings, nothing) | {"status": "nothing to retry"})
+            else:
+                create_console().print(str(nothing), soft_wrap=True)
+            sys.exit(nothing.exit_code)
         except KeyboardInterrupt:
             raise CockpitError("Interrupted. What was read is in the spool; the next load carries on.") from None
         except CockpitError as error:

@@ -15,9 +15,11 @@ CockpitError                 the message is written for the person who runs the 
 │   ├── TransportFailed      no complete answer arrived
 │   └── UnusableAnswer       an answer outside the contract
 ├── DiscoveryFailed          discovery found nothing to load                  (exit 1)
+├── NothingToRetry           --retry-failed, and every scope was read        (exit 0)
 ├── RunStopped               the run ended before this call
 └── WarehouseError           the destination cannot be used                   (exit 2)
-    └── WarehouseBusy        another process holds it: try again              (exit 6)
+    ├── WarehouseBusy        another process holds it: try again              (exit 6)
+    └── WarehouseRefused     it did not do what it was asked to               (exit 2)
 """
 
 from __future__ import annotations
@@ -68,6 +70,12 @@ class DiscoveryFailed(CockpitError):
     """Discovery found no scope to load."""
 
 
+class NothingToRetry(CockpitError):
+    """Every listed scope was read by the last run that held it."""
+
+    exit_code = EXIT_ALL_READ
+
+
 class RunStopped(CockpitError):
     """The run ended before this call was made."""
 
@@ -82,6 +90,14 @@ class WarehouseBusy(WarehouseError):
     """Another process holds the database."""
 
     exit_code = EXIT_BUSY
+
+
+class WarehouseRefused(WarehouseError):
+    """The destination, or the way to it, failed; `reason` is what it said."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,11 @@ from cockpit_source.errors import ApiError, RunStopped, SignInError
 from cockpit_source.outcomes import ScopeResult, judge_answer, judge_error, skip
 from cockpit_source.pacing import Pacer
 from cockpit_source.scopes import ListedScope
+from cockpit_source.stopping import StopRequest
 
 MAX_FAILURES_IN_A_ROW = 50
+# what calls in flight still get when the run ends early
+GRACE_SECONDS = 3.0
 
 _FAILURES = frozenset({"failed", "deferred"})
 # results that wait for the consumer; more would only be memory
@@ -33,8 +36,9 @@ def utc_now() -> datetime:
 class Fetcher:
     """Reads the scopes of one run.
 
-    The run ends early when the sign-in fails, after 50 failures in a row, at the deadline, or on `stop()`; scopes
-    that are left then come out as skipped. `sign_in_error` and `stop_reason` say why, when it did.
+    The run ends early when the sign-in fails, after 50 failures in a row, at the deadline, on `stop()`, or when
+    `stop_request` asks for it; scopes that are left then come out as skipped, and so do those whose call does not
+    end within `GRACE_SECONDS`. `sign_in_error` and `stop_reason` say why, when it did.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Fetcher:
         *,
         max_concurrency: int,
         deadline_seconds: float | None = None,
+        stop_request: StopRequest | None = None,
         now: Clock = utc_now,
     ) -> None:
         self.sign_in_error: SignInError | None = None
@@ -52,6 +57,9 @@ class Fetcher:
         self._pacer = pacer
         self._max_concurrency = max_concurrency
         self._deadline = None if deadline_seconds is None else time.monotonic() + deadline_seconds
+        self._stop_request = stop_request or StopRequest()
+        self._cut_at: float | None = None
+        self._in_flight: set[asyncio.Timeout] = set()
         self._now = now
         self._lock = threading.Lock()
         self._failures_in_a_row = 0
@@ -61,6 +69,7 @@ class Fetcher:
         """Start no further call; the first reason counts."""
         with self._lock:
             self.stop_reason = self.stop_reason or reason
+            self._cut_at = self._cut_at or time.monotonic() + GRACE_SECONDS
         self._pacer.stop.set()
 
     def fetch(self, scopes: Iterable[ListedScope]) -> Generator[ScopeResult, None, None]:
@@ -68,11 +77,10 @@ class Fetcher:
         # polled, because to wake the reader for every result takes a tenth of the time of a call
         results: deque[ScopeResult] = deque()
         source = iter(scopes)
-        reader_left = threading.Event()
 
         async def work() -> None:
             try:
-                while not reader_left.is_set():
+                while not self._pacer.stop.is_set():
                     if len(results) >= QUEUED_RESULTS:
                         await asyncio.sleep(_POLL_SECONDS)
                         continue
@@ -88,18 +96,32 @@ class Fetcher:
         is_running = True
         try:
             while is_running:
+                self._end_early()
                 # asked before the results are taken, so that none comes after
                 is_running = not all(worker.done() for worker in workers)
                 while results:
                     yield results.popleft()
                 time.sleep(_POLL_SECONDS if is_running else 0)
+            if self._crash is None:
+                yield from map(self._skip, source)
         finally:
             if is_running:
-                reader_left.set()
                 self.stop("the reader of the results stopped")
+                self._client.submit(self._cut_off())
             wait(workers)
         if self._crash is not None:
             raise self._crash
+
+    def _end_early(self) -> None:
+        """Stop when asked to, and cut off the calls that do not end within the grace."""
+        if self._stop_request.reason is not None:
+            self.stop(self._stop_request.reason)
+        if self._cut_at is not None and time.monotonic() >= self._cut_at:
+            self._client.submit(self._cut_off())
+
+    async def _cut_off(self) -> None:
+        while self._in_flight:
+            self._in_flight.pop().reschedule(0)
 
     async def _fetch_one(self, listed: ListedScope) -> ScopeResult:
         if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -107,7 +129,12 @@ class Fetcher:
         if self._pacer.stop.is_set():
             return self._skip(listed)
         try:
-            answer = await self._client.fetch_licenses(listed.scope)
+            async with asyncio.timeout(None) as limit:
+                self._in_flight.add(limit)
+                try:
+                    answer = await self._client.fetch_licenses(listed.scope)
+                finally:
+                    self._in_flight.discard(limit)
             result = judge_answer(listed, answer, self._now())
         except ApiError as error:
             if self._pacer.stop.is_set() and error.transient:
@@ -118,7 +145,7 @@ class Fetcher:
             self.sign_in_error = self.sign_in_error or error
             self.stop("the sign-in failed")
             return self._skip(listed)
-        except RunStopped:
+        except (RunStopped, TimeoutError):
             return self._skip(listed)
         self._watch_for_outage(result)
         return result

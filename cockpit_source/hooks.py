@@ -3,7 +3,7 @@
 Both get the same JSON object: `event` ("load_finished"), `tenant`, `run_id` (null when no run could begin), `status`
 (of `runs`, or "failed"), `exit_code`, `error` (the message, null without one), and of a run that began
 `scopes_total`, `scopes_read`, `outcomes`, `license_rows`, `delisted`, `requests`, `throttled`, `seconds`,
-`stop_reason` and `listing_problem`. It holds no licence rows and no secret.
+`stop_reason`, `listing_problem` and `guard` (what the drop guard held back). It holds no licence rows and no secret.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def describe(settings: Settings, outcome: LoadResult | CockpitError) -> dict[str
         "seconds": outcome.seconds,
         "stop_reason": outcome.stop_reason,
         "listing_problem": outcome.listing_problem,
+        "guard": outcome.guard_message,
     }
 
 

@@ -6,10 +6,12 @@ next package is fetched while one loads. A run that was killed is carried on, or
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,8 +23,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cockpit_source.client import CockpitClient
-from cockpit_source.configuration import resolve_settings
-from cockpit_source.errors import CockpitError
+from cockpit_source.configuration import configured_value, resolve_settings
+from cockpit_source.drop_guard import DropGuard, quarantine
+from cockpit_source.errors import CockpitError, NothingToRetry
 from cockpit_source.fetch import Fetcher, utc_now
 from cockpit_source.hooks import tell_after_run
 from cockpit_source.load_result import LoadResult, UnreadScope
@@ -43,10 +46,12 @@ from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.scopes import GOOD_OUTCOMES
 from cockpit_source.settings import Settings
 from cockpit_source.source import batch_results
-from cockpit_source.spool import to_batch
+from cockpit_source.spool import read_batch, to_batch
+from cockpit_source.stopping import StopRequest
 from cockpit_source.warehouse import Warehouse
 
 MAX_UNREAD_SHOWN = 50
+_UNREAD_COLUMNS = list(UnreadScope.__dataclass_fields__)
 
 
 class LoadProgress:
@@ -68,21 +73,27 @@ def run_load(
     settings: Settings | None = None,
     *,
     full_list: bool = True,
+    retry_failed: bool = False,
+    accept_drop: int = 0,
     as_of: datetime | None = None,
     fresh: bool = False,
     progress: LoadProgress | None = None,
+    stop_request: StopRequest | None = None,
 ) -> LoadResult:
     """Read every scope of the list and bring the tables of `pipeline` up to date.
 
     `pipeline` comes from `create_pipeline`; `settings` default to dlt's configuration. `full_list=False` says that
-    the list is only a part, so that nothing is delisted. `as_of` (UTC) dates the whole run, for simulated days.
-    `fresh` starts a new run where the last was interrupted. The result tells what became of the scopes, also when
-    none could be read; its `exit_code` is that of `cockpit load`. At the end `after_run_command` and
-    `after_run_webhook` are told, where they are set.
+    the list is only a part, so that nothing is delisted; `retry_failed` reads only the scopes that the last run that
+    held them did not read. `accept_drop`: so many scopes may lose all licences or leave the list without a question.
+    `as_of` (UTC) dates the whole run, for simulated days. `fresh` starts a new run where the last was interrupted.
+    `stop_request` ends it early. The result tells what became of the scopes, also when none could be read; its
+    `exit_code` is that of `cockpit load`. At the end `after_run_command` and `after_run_webhook` are told, where they
+    are set.
 
     Raises:
         ConfigurationError: settings, scope list or `as_of` do not work; nothing was read.
         DiscoveryFailed: discovery found nothing to load.
+        NothingToRetry: `retry_failed`, and every listed scope was read.
         SignInError: discovery had no usable token; later the result says so.
         WarehouseError: the destination cannot be used. What was read is in the spool; the next run loads it.
         WarehouseBusy: another run of the same pipeline, or another program, holds the database.
@@ -90,8 +101,11 @@ def run_load(
     settings = settings or resolve_settings()
     progress = progress or LoadProgress()
     as_of = as_of.astimezone(UTC) if as_of is not None else None
+    order = _Order(full_list, retry_failed, accept_drop, as_of, fresh, stop_request or StopRequest())
     try:
-        result = _run_once(pipeline, settings, full_list=full_list, as_of=as_of, fresh=fresh, progress=progress)
+        result = _run_once(pipeline, settings, order, progress)
+    except NothingToRetry:
+        raise
     except CockpitError as error:
         tell_after_run(settings, error, progress.notes.append)
         raise
@@ -99,26 +113,39 @@ def run_load(
     return result
 
 
-def _run_once(
-    pipeline: dlt.Pipeline,
-    settings: Settings,
-    *,
-    full_list: bool,
-    as_of: datetime | None,
-    fresh: bool,
-    progress: LoadProgress,
-) -> LoadResult:
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What `run_load` was asked for."""
+
+    full_list: bool
+    retry_failed: bool
+    accept_drop: int
+    as_of: datetime | None
+    fresh: bool
+    stop_request: StopRequest
+
+    def now(self) -> datetime:
+        """The moment that dates what is read now."""
+        return self.as_of or utc_now()
+
+
+def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progress: LoadProgress) -> LoadResult:
     began = time.monotonic()
     folder = work_folder(pipeline)
     warehouse = Warehouse(pipeline)
-    with dlt.config.values(_dlt_options(pipeline)), _frugal_arrow(), run_lock(folder):
+    with dlt.config.values(_dlt_options(pipeline)), _frugal_arrow(), _quiet_dlt(), run_lock(folder):
         warehouse.check()
         if abort_unfinished_package(pipeline):
             progress.notes.append("Aborted a load package that was left unfinished; its rows are loaded anew.")
         pacer = Pacer(settings.max_requests_per_second)
         with CockpitClient(settings, pacer=pacer) as client:
             lister = ScopeLister(
-                settings, client, warehouse, note=progress.notes.append, show_stage=progress.show_stage
+                settings,
+                client,
+                warehouse,
+                retry_failed=order.retry_failed,
+                note=progress.notes.append,
+                show_stage=progress.show_stage,
             )
             opener = RunOpener(
                 pipeline,
@@ -126,25 +153,29 @@ def _run_once(
                 settings,
                 lister,
                 folder,
-                full_list=full_list,
-                as_of=as_of,
-                now=lambda: as_of or utc_now(),
+                full_list=order.full_list,
+                retry_failed=order.retry_failed,
+                as_of=order.as_of,
+                now=order.now,
                 note=progress.notes.append,
             )
-            run = opener.open(fresh=fresh)
+            run = opener.open(fresh=order.fresh)
             record = progress.record = run.open_record(settings)
             record.calls = client.calls
-            fetcher = _create_fetcher(client, pacer, settings, as_of)
-            loader = PackageLoader(pipeline, run.facts, run.spool, record)
-            _read_and_load(run, record, fetcher, loader, progress, as_of)
+            fetcher = _create_fetcher(client, pacer, settings, order)
+            guard = DropGuard.of(settings, order.accept_drop)
+            loader = PackageLoader(
+                pipeline, run.facts, run.spool, run.scope_list, record, guard, progress.notes.append
+            )
+            _read_and_load(run, record, fetcher, loader, progress, order)
         result = LoadResult(
             run_id=record.run_id,
-            status=record.status(),
+            status=record.status(interrupted=order.stop_request.reason is not None),
             scopes_total=record.total,
             scopes_listed=record.listed,
             outcomes=dict(record.outcomes),
             license_rows=record.license_rows,
-            delisted=pq.read_metadata(run.scope_list.unlisted_path).num_rows if run.info.full_list else 0,
+            delisted=_count_delisted(run, record),
             requests=record.requests,
             throttled=record.calls.throttled,
             packages=loader.loaded,
@@ -152,13 +183,27 @@ def _run_once(
             carried_on=run.carried_on,
             location=warehouse.location,
             dataset=pipeline.dataset_name,
-            unread_scopes=tuple(_read_unread(run)),
+            drops=record.drops,
+            unread_scopes=tuple(_read_unread(run, record)),
             stop_reason=fetcher.stop_reason,
             sign_in_error=fetcher.sign_in_error,
             listing_problem=run.info.listing_problem,
         )
         run.spool.remove()
     return result
+
+
+@contextmanager
+def _quiet_dlt() -> Iterator[None]:
+    """What a destination refuses is said in our words; dlt logs a stack trace of each try, unless a level is set."""
+    logger = logging.getLogger("dlt")
+    usual = logger.level
+    if configured_value("runtime.log_level") is None:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(usual)
 
 
 @contextmanager
@@ -186,14 +231,15 @@ def _dlt_options(pipeline: dlt.Pipeline) -> dict[str, Any]:
     return options
 
 
-def _create_fetcher(client: CockpitClient, pacer: Pacer, settings: Settings, as_of: datetime | None) -> Fetcher:
+def _create_fetcher(client: CockpitClient, pacer: Pacer, settings: Settings, order: _Order) -> Fetcher:
     minutes = settings.run_deadline_minutes
     return Fetcher(
         client,
         pacer,
         max_concurrency=settings.max_concurrency,
         deadline_seconds=None if minutes is None else minutes * 60,
-        now=lambda: as_of or utc_now(),
+        stop_request=order.stop_request,
+        now=order.now,
     )
 
 
@@ -203,7 +249,7 @@ def _read_and_load(
     fetcher: Fetcher,
     loader: PackageLoader,
     progress: LoadProgress,
-    as_of: datetime | None,
+    order: _Order,
 ) -> None:
     """Spool results in a thread of their own and load packages in this one until both are done."""
     queue: BatchQueue = SimpleQueue()
@@ -216,8 +262,7 @@ def _read_and_load(
     try:
         for batches, is_last in collect_packages(queue):
             if is_last:
-                unlisted = run.scope_list.unlisted_path if run.info.full_list else None
-                loader.load_last(batches, as_of or utc_now(), unlisted)
+                loader.load_last(batches, order.now(), interrupted=order.stop_request.reason is not None)
             else:
                 loader.load(batches)
             progress.packages = loader.loaded
@@ -248,18 +293,31 @@ def _spool_results(
     try:
         with closing(fetcher.fetch(run.scope_list.iter_scopes(already))) as results:
             for batch in batch_results(counted(results)):
-                queue.put(SpooledBatch(run.spool.write_batch(to_batch(batch)), len(batch)))
+                emptied = [result for result in batch if result.is_emptied]
+                if emptied:
+                    run.spool.write_batch(to_batch(emptied), held=True)
+                if others := [result for result in batch if not result.is_emptied]:
+                    queue.put(SpooledBatch(run.spool.write_batch(to_batch(others)), len(others)))
         queue.put(None)
     except BaseException as error:  # noqa: BLE001 - raised again where the packages are loaded
         queue.put(error)
 
 
-def _read_unread(run: Run) -> list[UnreadScope]:
+def _count_delisted(run: Run, record: RunRecord) -> int:
+    if not run.info.full_list:
+        return 0
+    unlisted: int = pq.read_metadata(run.scope_list.unlisted_path).num_rows
+    return unlisted - (record.drops.unlisted if record.drops and record.drops.are_held_back else 0)
+
+
+def _read_unread(run: Run, record: RunRecord) -> list[UnreadScope]:
     """The first scopes of the run that were tried and not read, from its spool, sorted by outcome and ids."""
     unread: list[UnreadScope] = []
+    held = set(run.spool.held_batches()) if record.drops and record.drops.are_held_back else set()
     for path in run.spool.batches():
-        table = pq.read_table(path, columns=list(UnreadScope.__dataclass_fields__))
-        rows = table.filter(pc.invert(pc.is_in(table["outcome"], pa.array([*GOOD_OUTCOMES, "skipped"]))))
+        table = quarantine(read_batch(path)) if path in held else read_batch(path)
+        left_out = pa.array([*GOOD_OUTCOMES, "skipped"])
+        rows = table.filter(pc.invert(pc.is_in(table["outcome"], left_out))).select(_UNREAD_COLUMNS)
         unread += [UnreadScope(**row) for row in rows.slice(0, MAX_UNREAD_SHOWN - len(unread)).to_pylist()]
         if len(unread) >= MAX_UNREAD_SHOWN:
             break

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cockpit_source.drop_guard import QUARANTINED, Drops
 from cockpit_source.errors import (
     EXIT_ALL_READ,
     EXIT_FAILED,
+    EXIT_GUARDED,
     EXIT_SOME_NOT_READ,
     SignInError,
 )
@@ -35,8 +37,8 @@ class LoadResult:
     that were tried and not read, those that were skipped left out.
 
     `carried_on`: the run began in an earlier process that was interrupted. `stop_reason`: why it ended early, None
-    when every scope was tried. `listing_problem`: why discovery may lack scopes, None when it does not. `seconds` is
-    wall time of this process.
+    when every scope was tried. `drops`: what lost all its licences, and whether the drop guard held it back.
+    `listing_problem`: why discovery may lack scopes, None when it does not. `seconds` is wall time of this process.
     """
 
     run_id: str
@@ -56,6 +58,7 @@ class LoadResult:
     unread_scopes: tuple[UnreadScope, ...] = ()
     stop_reason: str | None = None
     sign_in_error: SignInError | None = None
+    drops: Drops | None = None
     listing_problem: str | None = None
 
     @property
@@ -64,12 +67,19 @@ class LoadResult:
         return sum(self.outcomes.get(outcome, 0) for outcome in GOOD_OUTCOMES)
 
     @property
+    def guard_message(self) -> str | None:
+        """What the drop guard held back and how to accept it, or None."""
+        return self.drops.describe() if self.drops is not None and self.drops.are_held_back else None
+
+    @property
     def exit_code(self) -> int:
         """The exit code of `cockpit load`, the first that applies."""
         if self.sign_in_error is not None:
             return self.sign_in_error.exit_code
-        if not self.good:
+        if not self.good and not self.outcomes.get(QUARANTINED):
             return EXIT_FAILED
+        if self.guard_message is not None:
+            return EXIT_GUARDED
         all_read = self.good == self.scopes_total and self.listing_problem is None
         return EXIT_ALL_READ if all_read else EXIT_SOME_NOT_READ
 
@@ -77,5 +87,9 @@ class LoadResult:
         """The result as plain values, for JSON."""
         record = asdict(self)
         record["sign_in_error"] = None if self.sign_in_error is None else str(self.sign_in_error)
+        record["drops"] = (
+            None if self.drops is None else {"emptied": self.drops.emptied, "unlisted": self.drops.unlisted}
+        )
+        record["guard"] = self.guard_message
         record["exit_code"] = self.exit_code
         return record

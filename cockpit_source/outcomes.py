@@ -30,6 +30,11 @@ class ScopeResult:
         """Rows in the answer; None when the scope was not read."""
         return len(self.rows) if self.outcome in ("ok", "empty") else None
 
+    @property
+    def is_emptied(self) -> bool:
+        """Whether the scope held licences when the run began and reads empty now."""
+        return self.outcome == "empty" and self.listed.prior.held_licenses > 0
+
 
 def judge_answer(listed: ListedScope, answer: Answer, observed_at: datetime) -> ScopeResult:
     """The outcome of a scope that was answered with JSON: ok, empty, or failed when a row does not fit.

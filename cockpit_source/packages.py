@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -12,17 +12,22 @@ from queue import Empty, SimpleQueue
 
 import dlt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from dlt.common.exceptions import DltException
 
+from cockpit_source.drop_guard import DropGuard, Drops, count_drops, quarantine
+from cockpit_source.errors import WarehouseRefused
 from cockpit_source.listing_store import read_listed
 from cockpit_source.run_record import RunRecord
+from cockpit_source.scope_list import ScopeList
 from cockpit_source.source import PackagePart, RunFacts, package_source
-from cockpit_source.spool import Spool, read_batches
+from cockpit_source.spool import Spool, fail_batch, read_batch, read_batches
 from cockpit_source.warehouse import Warehouse, describe_location, to_warehouse_error
 
 PACKAGE_SCOPES = 4_000
 PACKAGE_SECONDS = 60.0
+SECOND_TRY_AFTER_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,46 +74,115 @@ def collect_packages(queue: BatchQueue) -> Iterator[tuple[list[Path], bool]]:
 class PackageLoader:
     """Loads the packages of one run.
 
-    The row of the run goes into the first package and the last, what discovery listed into the first.
+    The row of the run goes into the first package and the last, what discovery listed into the first. Emptied scopes
+    wait for the last, when the drop guard has seen all of them. A package that the destination refuses twice is
+    loaded batch by batch, and the scopes of a batch that it refuses alone have failed.
     """
 
-    def __init__(self, pipeline: dlt.Pipeline, facts: RunFacts, spool: Spool, record: RunRecord) -> None:
+    def __init__(
+        self,
+        pipeline: dlt.Pipeline,
+        facts: RunFacts,
+        spool: Spool,
+        scope_list: ScopeList,
+        record: RunRecord,
+        guard: DropGuard,
+        note: Callable[[str], None],
+    ) -> None:
         self._pipeline = pipeline
         self._facts = facts
         self._spool = spool
+        self._scope_list = scope_list
         self._record = record
+        self._guard = guard
+        self._note = note
+        self._has_opened = False
         self.loaded = 0
 
     def load(self, batches: Sequence[Path]) -> None:
         """Load a package that is not the last.
 
         Raises:
-            WarehouseError: the destination refused it; its batches stay in the spool.
+            WarehouseError: the destination cannot be used; the batches stay in the spool.
         """
-        opening = [] if self.loaded else [PackagePart(run=self._record.to_row(None))]
-        self._load(chain(self._listed_parts(), _result_parts(batches), opening), batches)
+        self._load(batches, self._opening_parts)
 
-    def load_last(
-        self, batches: Sequence[Path], finished_at: datetime, unlisted: Path | None, *, interrupted: bool = False
-    ) -> None:
-        """Load the last package: with the final row of the run and, after a full list, the delisted scopes."""
-        delisted = () if unlisted is None else _delisted_parts(unlisted, self._record.started_at)
-        run_row = PackagePart(run=self._record.to_row(finished_at, interrupted=interrupted))
-        self._load(chain(self._listed_parts(), _result_parts(batches), delisted, [run_row]), batches)
+    def load_last(self, batches: Sequence[Path], finished_at: datetime, *, interrupted: bool = False) -> None:
+        """Load the last package: with the emptied scopes, the delisted ones after a full list, and the final row."""
+        held = self._spool.held_batches()
+        drops = count_drops(self._guard, self._scope_list, held, full_list=self._facts.full_list)
+        self._record.count_drops(drops)
 
-    def _listed_parts(self) -> Iterator[PackagePart]:
-        if not self.loaded:
+        def closing_parts() -> Iterator[PackagePart]:
+            if not self._has_opened:
+                yield PackagePart(listed=read_listed(self._spool.folder))
+            if self._facts.full_list:
+                yield from _delisted_parts(self._scope_list.unlisted_path, self._record.started_at, drops)
+            yield PackagePart(run=self._record.to_row(finished_at, interrupted=interrupted))
+
+        self._load([*batches, *held], closing_parts)
+
+    def _opening_parts(self) -> Iterator[PackagePart]:
+        if not self._has_opened:
             yield PackagePart(listed=read_listed(self._spool.folder))
+            yield PackagePart(run=self._record.to_row(None))
 
-    def _load(self, parts: Iterable[PackagePart], batches: Sequence[Path]) -> None:
+    def _load(self, batches: Sequence[Path], other_parts: Callable[[], Iterator[PackagePart]]) -> None:
+        try:
+            self._load_twice(batches, other_parts)
+        except WarehouseRefused as refusal:
+            if not batches:
+                raise
+            self._note(f"The destination refused a package twice, so its batches are loaded one by one. {refusal}")
+            for path in batches:
+                self._load_alone(path)
+            self._load_package([], other_parts)
+        self._has_opened = True
+
+    def _load_twice(self, batches: Sequence[Path], other_parts: Callable[[], Iterator[PackagePart]]) -> None:
+        try:
+            self._load_package(batches, other_parts)
+        except WarehouseRefused:
+            time.sleep(SECOND_TRY_AFTER_SECONDS)
+            self._load_package(batches, other_parts)
+
+    def _load_alone(self, path: Path) -> None:
+        """Load one batch; when the destination refuses it, its scopes have failed, which is loaded instead."""
+        try:
+            self._load_package([path])
+        except WarehouseRefused as refusal:
+            batch = read_batch(path)
+            failed, outcomes, rows = fail_batch(batch, refusal.reason)
+            self._load_tables([failed])
+            self._spool.rewrite_batch(path, failed)
+            self._spool.mark_loaded([path])
+            self._record.count_refused(outcomes, rows)
+            self._note(f"The destination refused the rows of {sum(outcomes.values())} scopes: {refusal.reason}")
+
+    def _load_package(
+        self, batches: Sequence[Path], other_parts: Callable[[], Iterable[PackagePart]] = tuple
+    ) -> None:
+        self._load_tables(read_batches(batches), other_parts())
+        self._spool.mark_loaded(batches)
+
+    def _load_tables(self, tables: Iterable[pa.Table], other_parts: Iterable[PackagePart] = ()) -> None:
+        """Load results and other parts in one package.
+
+        Raises:
+            WarehouseRefused: the destination did not take it; WarehouseBusy: another process holds it.
+        """
+        results = (PackagePart(results=self._guarded(table)) for table in tables)
         try:
             with Warehouse(self._pipeline).held_open():
-                self._pipeline.run(package_source(parts, self._facts))
+                self._pipeline.run(package_source(chain(results, other_parts), self._facts))
         except DltException as error:
             abort_unfinished_package(self._pipeline)
             raise to_warehouse_error(error, describe_location(self._pipeline)) from error
-        self._spool.mark_loaded(batches)
         self.loaded += 1
+
+    def _guarded(self, table: pa.Table) -> pa.Table:
+        drops = self._record.drops
+        return quarantine(table) if drops is not None and drops.are_held_back else table
 
 
 def abort_unfinished_package(pipeline: dlt.Pipeline) -> bool:
@@ -119,12 +193,10 @@ def abort_unfinished_package(pipeline: dlt.Pipeline) -> bool:
     return pipeline.abort_packages() is not None
 
 
-def _result_parts(batches: Sequence[Path]) -> Iterator[PackagePart]:
-    for table in read_batches(batches):
-        yield PackagePart(results=table)
-
-
-def _delisted_parts(unlisted: Path, delisted_at: datetime) -> Iterator[PackagePart]:
+def _delisted_parts(unlisted: Path, delisted_at: datetime, drops: Drops) -> Iterator[PackagePart]:
     with pq.ParquetFile(unlisted) as file:
         for batch in file.iter_batches():
-            yield PackagePart(delisted=pa.Table.from_batches([batch]), delisted_at=delisted_at)
+            table = pa.Table.from_batches([batch])
+            if drops.are_held_back:
+                table = table.filter(pc.equal(table["held_licenses"], 0))
+            yield PackagePart(delisted=table, delisted_at=delisted_at)

@@ -72,7 +72,10 @@ def create_pipeline(
         _check_names(path, dataset)
         options["credentials"] = _duckdb_credentials(path)
     _check_dataset(dataset)
-    location = _locate(destination, options, dataset)
+    location, capabilities = _locate(destination, options, dataset)
+    if capabilities.supports_transactions is None and capabilities.supports_ddl_transactions:
+        # dlt 1.31 leaves it unset for nearly all databases, and would merge a table statement by statement
+        options["supports_transactions"] = True
     identity = "|".join((destination, location, dataset, tenant_key, shard))
     suffix = hashlib.sha256(identity.encode()).hexdigest()[:10]
     try:
@@ -150,18 +153,19 @@ def _to_location(path: Path) -> str:
     return str(path.expanduser().resolve())
 
 
-def _locate(destination: str, options: dict[str, Any], dataset: str) -> str:
-    """The address of the destination, without a password."""
+def _locate(destination: str, options: dict[str, Any], dataset: str) -> tuple[str, DestinationCapabilitiesContext]:
+    """The address of the destination, without a password, and what it can do."""
     try:
         factory: Any = Destination.from_reference(destination, **options)
-        _check_strategies(destination, factory.capabilities())
+        capabilities = factory.capabilities()
+        _check_strategies(destination, capabilities)
         spec = factory.spec()
         if hasattr(spec, "_bind_dataset_name"):
             spec = spec._bind_dataset_name(dataset)
         location = str(factory.configuration(spec))
         # imports the driver
         _ = factory.client_class
-        return location
+        return location, capabilities
     except (ConfigurationException, DestinationException, ImportError, ValueError) as error:
         raise ConfigurationError(
             f"The destination {destination!r} cannot be used: {_explain(destination, error)}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dlt
 
+from cockpit_source.drop_guard import DropGuard
 from cockpit_source.errors import ConfigurationError
 from cockpit_source.fetch import Clock, utc_now
 from cockpit_source.outcomes import skip
@@ -61,6 +62,7 @@ class RunOpener:
         folder: Path,
         *,
         full_list: bool,
+        retry_failed: bool,
         as_of: datetime | None,
         now: Clock,
         note: Note,
@@ -70,7 +72,8 @@ class RunOpener:
         self._settings = settings
         self._lister = lister
         self._folder = folder
-        self._full_list = full_list
+        self._full_list = full_list and not retry_failed
+        self._retry_failed = retry_failed
         self._as_of = as_of
         self._now = now
         self._note = note
@@ -78,7 +81,8 @@ class RunOpener:
     def open(self, *, fresh: bool) -> Run:
         """The run to read: the interrupted one where it is young and of the same list, else a new one.
 
-        A list that was discovered is not discovered again for that.
+        A list that was discovered is not discovered again for that. Before scopes are retried, an interrupted run is
+        closed, which makes its unread scopes some of those.
 
         Raises:
             ConfigurationError: the scope list or `as_of` does not work.
@@ -86,7 +90,7 @@ class RunOpener:
             SignInError: discovery has no usable token.
         """
         interrupted = self._find_interrupted()
-        if interrupted is not None and (fresh or not self._is_young(interrupted)):
+        if interrupted is not None and (fresh or self._retry_failed or not self._is_young(interrupted)):
             self._close(interrupted)
             interrupted = None
         if interrupted is not None and self._is_same_discovery(interrupted):
@@ -188,8 +192,8 @@ class RunOpener:
             for batch in batch_results(left):
                 run.spool.write_batch(to_batch(batch))
             record = run.open_record(self._settings)
-            loader = PackageLoader(self._pipeline, run.facts, run.spool, record)
-            unlisted = run.scope_list.unlisted_path if info.full_list else None
-            loader.load_last(run.spool.pending_batches(), self._now(), unlisted, interrupted=True)
+            guard = DropGuard.of(self._settings)
+            loader = PackageLoader(self._pipeline, run.facts, run.spool, run.scope_list, record, guard, self._note)
+            loader.load_last(run.spool.pending_batches(), self._now(), interrupted=True)
             self._note(f"Closed run {info.run_id}, which was interrupted: what it had read is loaded.")
         run.spool.remove()

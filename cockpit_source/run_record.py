@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from cockpit_source.client import CallCounter
+from cockpit_source.drop_guard import QUARANTINED, Drops
 from cockpit_source.outcomes import ScopeResult
 from cockpit_source.scope_list import ScopeList
 from cockpit_source.scopes import GOOD_OUTCOMES, OUTCOMES
@@ -37,6 +38,7 @@ class RunRecord:
         self.listing_problem: str | None = None
         self.license_rows = 0
         self.outcomes: Counter[str] = Counter()
+        self.drops: Drops | None = None
         self.calls = CallCounter()
         self.opened_at_monotonic = time.monotonic()
         self.done_at_opening = 0
@@ -82,12 +84,27 @@ class RunRecord:
             self._earlier_requests += sum(table["attempts"].to_pylist())
         self.done_at_opening = self.done
 
+    def count_drops(self, drops: Drops) -> None:
+        """Take over what the drop guard decided, once at the end of the run."""
+        self.drops = drops
+        if drops.are_held_back:
+            self.outcomes["empty"] -= drops.emptied
+            self.outcomes[QUARANTINED] += drops.emptied
+
+    def count_refused(self, outcomes: Mapping[str, int], license_rows: int) -> None:
+        """Scopes, counted by their outcome, that failed after all, since the destination refused their rows."""
+        self.outcomes.subtract(outcomes)
+        self.outcomes["failed"] += sum(outcomes.values())
+        self.license_rows -= license_rows
+
     def status(self, *, interrupted: bool = False) -> str:
-        """The final status: complete, partial, interrupted or failed."""
+        """The final status: complete, partial, guarded, interrupted or failed."""
         if interrupted:
             return "interrupted"
-        if not self.good:
+        if not self.good and not self.outcomes[QUARANTINED]:
             return "failed"
+        if self.drops is not None and self.drops.are_held_back:
+            return "guarded"
         return "complete" if self.good == self.total and self.listing_problem is None else "partial"
 
     def to_row(self, finished_at: datetime | None, *, interrupted: bool = False) -> Mapping[str, Any]:
@@ -102,6 +119,7 @@ class RunRecord:
             "listing_complete": self.full_list,
             "scopes_total": self.total,
             **{f"scopes_{outcome}": self.outcomes[outcome] for outcome in OUTCOMES},
+            "unlisted_quarantined": self.drops.unlisted if self.drops and self.drops.are_held_back else 0,
             "license_rows": self.license_rows,
             "requests": self.requests,
             "throttled": self.calls.throttled,

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from cockpit_source.errors import EmptyScopeList
 from cockpit_source.scopes import ListedScope, PriorState, Scope, scope_key
@@ -32,6 +34,8 @@ _GIVEN_SCHEMA = pa.schema(
 GDAP_SCHEMA = pa.schema(
     [("customer_id", pa.string()), ("provider_instance_id", pa.string()), ("is_active", pa.bool_())]
 )
+# rows of `licenses` by scope
+HELD_SCHEMA = pa.schema([("scope_key", pa.string()), ("held_licenses", pa.int64())])
 PRIOR_SCHEMA = pa.schema(
     [
         ("scope_key", pa.string()),
@@ -72,6 +76,14 @@ class ScopeList:
         """Scopes that the warehouse knows, that are not delisted yet and that are not in the list."""
         return self.folder / "unlisted.parquet"
 
+    def count_holding(self) -> int:
+        """Scopes of the list that held licences when the run began."""
+        return _count_holding(self.path)
+
+    def count_unlisted_holding(self) -> int:
+        """The same of the scopes in `unlisted_path`."""
+        return _count_holding(self.unlisted_path)
+
     def iter_scopes(self, read_already: Sequence[Path] = ()) -> Iterator[ListedScope]:
         """The scopes in the order of the list, without those that the spool batches `read_already` hold."""
         with connect_scratch(self.folder) as connection:
@@ -95,14 +107,15 @@ def write_scope_list(
     tenant_key: str,
     scopes: Iterable[Scope],
     prior: Iterable[pa.Table] = (),
+    held: Iterable[pa.Table] = (),
     *,
     keep_known: bool = False,
     gdap_pairs: Path | None = None,
 ) -> ScopeList:
-    """Merge `scopes`, join them with `prior` (tables of `PRIOR_SCHEMA`) and write both results into `folder`.
+    """Merge `scopes`, join them with what the warehouse knows of them, and write both results into `folder`.
 
-    `keep_known` adds the scopes that are in `prior` and not delisted, for a listing that is not complete.
-    `gdap_pairs` is a Parquet file of `GDAP_SCHEMA`.
+    `prior` and `held` are tables of `PRIOR_SCHEMA` and `HELD_SCHEMA`. `keep_known` adds the scopes that are in
+    `prior` and not delisted, for a listing that is not complete. `gdap_pairs` is a Parquet file of `GDAP_SCHEMA`.
 
     Raises:
         EmptyScopeList: there is not one.
@@ -114,6 +127,9 @@ def write_scope_list(
         create_table(connection, "prior", PRIOR_SCHEMA)
         for table in prior:
             insert_rows(connection, "prior", table.select(PRIOR_SCHEMA.names).cast(PRIOR_SCHEMA))
+        create_table(connection, "held", HELD_SCHEMA)
+        for table in held:
+            insert_rows(connection, "held", table.select(HELD_SCHEMA.names).cast(HELD_SCHEMA))
         if keep_known:
             listed += _insert_known(connection, listed)
         if not listed:
@@ -131,24 +147,32 @@ def _write_files(connection: duckdb.DuckDBPyConnection, scope_list: ScopeList) -
     known = {
         "failing_runs": "coalesce(failing_runs, 0) AS failing_runs",
         "has_active_gdap": "gdap.is_active AS has_active_gdap",
+        "held_licenses": "coalesce(held_licenses, 0) AS held_licenses",
     }
     connection.execute(
         f"""COPY (
             SELECT m.*, {", ".join(known.get(name, name) for name in _PRIOR_COLUMNS)} FROM (
                 SELECT min(position) AS position, * EXCLUDE position FROM given GROUP BY ALL
-            ) m LEFT JOIN prior USING (scope_key) LEFT JOIN gdap ON gdap.customer_id = m.customer_id
+            ) m LEFT JOIN prior USING (scope_key) LEFT JOIN held USING (scope_key)
+            LEFT JOIN gdap ON gdap.customer_id = m.customer_id
                 AND gdap.provider_instance_id = m.provider_instance_id
             ORDER BY position
         ) TO {quote_path(scope_list.path)} (FORMAT parquet)"""
     )
     connection.execute(
         f"""COPY (
-            SELECT * FROM prior WHERE delisted_at IS NULL AND scope_key NOT IN (SELECT scope_key FROM given)
+            SELECT prior.*, {known["held_licenses"]} FROM prior LEFT JOIN held USING (scope_key)
+            WHERE delisted_at IS NULL AND scope_key NOT IN (SELECT scope_key FROM given)
             ORDER BY scope_key
         ) TO {quote_path(scope_list.unlisted_path)} (FORMAT parquet)"""
     )
     total, digest = _hash_keys(connection, scope_list.path)
     return replace(scope_list, total=total, scopes_hash=digest)
+
+
+def _count_holding(path: Path) -> int:
+    held = pq.read_table(path, columns=["held_licenses"])["held_licenses"]
+    return int(pc.sum(pc.greater(held, 0)).as_py() or 0)
 
 
 def _insert_known(connection: duckdb.DuckDBPyConnection, listed: int) -> int:

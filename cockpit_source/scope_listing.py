@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cockpit_source.client import CockpitClient
 from cockpit_source.configuration import project_folder
 from cockpit_source.discovery import Discoverer, Discovery
-from cockpit_source.errors import ConfigurationError, DiscoveryFailed, EmptyScopeList
+from cockpit_source.errors import ConfigurationError, DiscoveryFailed, EmptyScopeList, NothingToRetry
 from cockpit_source.listing_store import ListingStore
 from cockpit_source.scope_list import ScopeList, write_scope_list
 from cockpit_source.scope_sources import iter_scopes
+from cockpit_source.scopes import GOOD_OUTCOMES, ID_COLUMNS, Scope
 from cockpit_source.settings import Settings
 from cockpit_source.warehouse import Warehouse
 
@@ -39,7 +41,8 @@ class PreparedList:
 class ScopeLister:
     """Prepares scope lists. `warehouse` may be None in a script without a pipeline.
 
-    `only_scopes`: no GDAP relationships, which take a call a scope, also where they are asked for.
+    `only_scopes`: no GDAP relationships, which take a call a scope, also where they are asked for. `retry_failed`:
+    the scopes that the last run that held them did not read, whatever is configured.
     """
 
     def __init__(
@@ -49,12 +52,14 @@ class ScopeLister:
         warehouse: Warehouse | None,
         *,
         only_scopes: bool = False,
+        retry_failed: bool = False,
         note: Say = lambda _: None,
         show_stage: Say = lambda _: None,
     ) -> None:
         self._settings = replace(settings, gdap_relationships=False) if only_scopes else settings
         self._client = client
         self._warehouse = warehouse
+        self._retry_failed = retry_failed
         self._note = note
         self._show_stage = show_stage
 
@@ -64,14 +69,30 @@ class ScopeLister:
         Raises:
             ConfigurationError: the configured lines do not work.
             DiscoveryFailed: discovery found nothing to load.
+            NothingToRetry: `retry_failed`, and there is none.
             SignInError: discovery has no usable token.
         """
+        if self._retry_failed:
+            return self._list_failed(folder)
         scopes = self._settings.scopes
         if scopes.origin == "discover":
             return self._discover(folder, moment)
         query_rows = self._warehouse.query_rows if self._warehouse else _refuse_query
         lines = iter_scopes(scopes, project_folder(), query_rows)
-        return PreparedList(write_scope_list(folder, self._settings.tenant_key, lines, self._prior_scopes()))
+        return PreparedList(self._write(folder, lines))
+
+    def _list_failed(self, folder: Path) -> PreparedList:
+        failed = (scope for table in self._prior_scopes() for scope in _iter_failed(table))
+        try:
+            return PreparedList(self._write(folder, failed))
+        except EmptyScopeList:
+            raise NothingToRetry(
+                "Nothing to retry: the last run that held each listed scope has read it, or nothing was loaded yet."
+            ) from None
+
+    def _write(self, folder: Path, scopes: Iterable[Scope], **options: Any) -> ScopeList:
+        tenant_key = self._settings.tenant_key
+        return write_scope_list(folder, tenant_key, scopes, self._prior_scopes(), self._held_licenses(), **options)
 
     def _discover(self, folder: Path, moment: datetime) -> PreparedList:
         with ListingStore(folder) as store:
@@ -79,11 +100,9 @@ class ScopeLister:
             found = discoverer.discover(folder, self._prior_rows, moment)
             self._note(found.describe())
             try:
-                scope_list = write_scope_list(
+                scope_list = self._write(
                     folder,
-                    self._settings.tenant_key,
                     store.iter_scopes(),
-                    self._prior_scopes(),
                     keep_known=found.problem is not None,
                     gdap_pairs=found.gdap_pairs,
                 )
@@ -100,9 +119,21 @@ class ScopeLister:
         if self._warehouse is not None:
             yield from self._warehouse.prior_scopes(self._settings.tenant_key)
 
+    def _held_licenses(self) -> Iterator[pa.Table]:
+        if self._warehouse is not None:
+            yield from self._warehouse.held_licenses(self._settings.tenant_key)
+
     def _prior_rows(self, table_name: str, columns: Any) -> Iterator[pa.Table]:
         if self._warehouse is not None:
             yield from self._warehouse.tenant_rows(table_name, columns, self._settings.tenant_key)
+
+
+def _iter_failed(prior: pa.Table) -> Iterator[Scope]:
+    """The scopes in `prior` that are listed and that the last run that held them did not read."""
+    is_read = pc.is_in(prior["last_outcome"], pa.array(GOOD_OUTCOMES))
+    failed = prior.filter(pc.and_(pc.is_null(prior["delisted_at"]), pc.invert(is_read)))
+    for ids in failed.select(ID_COLUMNS).to_pylist():
+        yield Scope(**ids)
 
 
 def _describe_nothing(found: Discovery, tenant: str) -> str:

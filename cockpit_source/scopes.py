@@ -36,7 +36,8 @@ class Scope(NamedTuple):
 class PriorState(NamedTuple):
     """What was known of a scope when the run began; None where nothing was.
 
-    All from the warehouse but `has_active_gdap`, which discovery finds out.
+    All from the warehouse but `has_active_gdap`, which discovery finds out. `held_licenses` counts the rows of
+    `licenses`; the drop guard asks it.
     """
 
     first_seen_at: datetime | None = None
@@ -46,6 +47,7 @@ class PriorState(NamedTuple):
     failing_runs: int = 0
     delisted_at: datetime | None = None
     has_active_gdap: bool | None = None
+    held_licenses: int = 0
 
 
 class ListedScope(NamedTuple):

@@ -66,6 +66,8 @@ KEYS: dict[str, Key] = {
     "timeout_seconds": Key(values.number(0.1, 3600), "a number from 0.1 to 3600", 60.0),
     "patience_seconds": Key(values.number(0, 86_400), "a number from 0 to 86400", 300.0),
     "run_deadline_minutes": Key(values.number(0.01, 10_080), "a number from 0.01 to 10080, or left out"),
+    "max_drop_scopes": Key(values.whole_number(0, 10_000_000), "a whole number from 0 to 10000000", 10),
+    "max_drop_percent": Key(values.number(0, 100), "a number from 0 to 100", 5.0),
     "after_run_command": Key(values.read_text, "a command that runs after every load"),
     "after_run_webhook": Key(values.read_webhook, "an https address, told of every load", secret=True),
 }
@@ -102,7 +104,7 @@ class Settings:
     """All settings of a load, checked. Times are seconds unless the name says minutes.
 
     `page_size` (rows a page), `contact_data` and `gdap_relationships` (whether to keep or read them) are for
-    discovery.
+    discovery; `max_drop_scopes` and `max_drop_percent` for the drop guard, which acts where both are exceeded.
     """
 
     tenant: str
@@ -116,6 +118,8 @@ class Settings:
     timeout_seconds: float = 60.0
     patience_seconds: float = 300.0
     run_deadline_minutes: float | None = None
+    max_drop_scopes: int = 10
+    max_drop_percent: float = 5.0
     page_size: int = 2000
     contact_data: bool = False
     gdap_relationships: bool = False
@@ -244,6 +248,8 @@ def _assemble(read: Mapping[str, Any]) -> Settings:
                 "timeout_seconds",
                 "patience_seconds",
                 "run_deadline_minutes",
+                "max_drop_scopes",
+                "max_drop_percent",
                 "page_size",
                 "contact_data",
                 "gdap_relationships",

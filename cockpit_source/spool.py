@@ -1,7 +1,8 @@
 """The spool of one run: results on disk as Parquet batches, before anything is loaded.
 
 A folder per run: `run.json`, the scope list, and `batches/<seq>.parquet` with one row per scope. A batch file
-appears whole or not at all. A batch that was loaded has a `<seq>.loaded` file beside it.
+appears whole or not at all. A batch that was loaded has a `<seq>.loaded` file beside it. `<seq>.held.parquet` has
+emptied scopes, which wait for the end of the run.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -16,17 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cockpit_source.errors import CockpitError
 from cockpit_source.outcomes import ScopeResult
-from cockpit_source.scopes import PriorState
+from cockpit_source.scopes import GOOD_OUTCOMES, PriorState
 from cockpit_source.tables import COUNT, FLAG, TEXT, TIME
 from cockpit_source.transforms import LicenseRow, RejectedRow
 
+SPOOL_FORMAT = 2
 BATCH_SCOPES = 100
 BATCH_ROWS = 20_000
 
+_HELD = ".held"
 _LICENSE_TYPE = pa.struct(
     [
         pa.field("sku_id", TEXT, False),
@@ -50,6 +55,7 @@ _PRIOR_TYPES = dict.fromkeys(PriorState._fields, TEXT) | {
     "delisted_at": TIME,
     "failing_runs": COUNT,
     "has_active_gdap": FLAG,
+    "held_licenses": COUNT,
 }
 BATCH_SCHEMA = pa.schema(
     [
@@ -72,6 +78,7 @@ BATCH_SCHEMA = pa.schema(
         ("rejected", pa.list_(_REJECTED_TYPE)),
     ]
 )
+_LISTS = ("licenses", "rejected")
 
 
 def to_batch(results: Sequence[ScopeResult]) -> pa.Table:
@@ -130,6 +137,7 @@ class RunInfo:
     scopes_hash: str
     is_discovered: bool = False
     listing_problem: str | None = None
+    spool_format: int = SPOOL_FORMAT
 
 
 class Spool:
@@ -156,26 +164,36 @@ class Spool:
             record = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
             for name in ("started_at", "as_of"):
                 record[name] = record[name] and datetime.fromisoformat(record[name])
-            return RunInfo(**record)
+            # of another version of this package: its batches have other columns
+            return RunInfo(**record) if record.get("spool_format") == SPOOL_FORMAT else None
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def write_batch(self, batch: pa.Table) -> Path:
-        """Write one batch; it exists whole or not at all, also after a power cut."""
-        path = self._batches / f"{self._next:06d}.parquet"
+    def write_batch(self, batch: pa.Table, *, held: bool = False) -> Path:
+        """Write one batch; it exists whole or not at all, also after a power cut. `held`: of emptied scopes."""
+        path = self._batches / f"{self._next:06d}{_HELD if held else ''}.parquet"
         self._next += 1
+        self.rewrite_batch(path, batch)
+        return path
+
+    def rewrite_batch(self, path: Path, batch: pa.Table) -> None:
+        """Put `batch` in the place of one that was written."""
         sink = pa.BufferOutputStream()
         pq.write_table(batch, sink, compression="zstd")
         _publish(path, sink.getvalue())
-        return path
 
     def batches(self) -> list[Path]:
         """All batches, in the order in which they were written."""
         return sorted(self._batches.glob("*.parquet"))
 
     def pending_batches(self) -> list[Path]:
-        """The batches that were not loaded yet."""
-        return [path for path in self.batches() if not path.with_suffix(".loaded").exists()]
+        """The batches that were not loaded yet, without those that wait for the end."""
+        held = set(self.held_batches())
+        return [path for path in self.batches() if path not in held and not path.with_suffix(".loaded").exists()]
+
+    def held_batches(self) -> list[Path]:
+        """The batches of emptied scopes, loaded or not."""
+        return sorted(self._batches.glob(f"*{_HELD}.parquet"))
 
     def scope_count(self) -> int:
         """Scopes that have an outcome in the spool, loaded or not."""
@@ -198,12 +216,36 @@ def list_spools(folder: Path) -> list[Spool]:
     return [Spool(path) for path in sorted(folder.glob("*")) if path.is_dir()]
 
 
+def read_batch(path: Path) -> pa.Table:
+    """One batch, as a table of `BATCH_SCHEMA`."""
+    return pq.read_table(path, schema=BATCH_SCHEMA)
+
+
+def fail_batch(batch: pa.Table, reason: str) -> tuple[pa.Table, Counter[str], int]:
+    """`batch` with every scope that was read as failed and without rows; their former outcomes, and licence rows.
+
+    For a batch whose rows the destination does not take; `reason` is what it said.
+    """
+    was_read = pc.is_in(batch["outcome"], pa.array(GOOD_OUTCOMES))
+    outcomes = Counter(batch["outcome"].filter(was_read).to_pylist())
+    rows = int(pc.sum(pc.list_value_length(batch["licenses"])).as_py() or 0)
+    columns = {
+        "outcome": pc.if_else(was_read, "failed", batch["outcome"]),
+        "error_type": pc.if_else(was_read, "refused_by_destination", batch["error_type"]),
+        "error_description": pc.if_else(was_read, reason, batch["error_description"]),
+        "license_count": pc.if_else(was_read, pa.scalar(None, COUNT), batch["license_count"]),
+    }
+    columns |= {name: _to_lists([()] * len(batch), BATCH_SCHEMA.field(name).type.value_type) for name in _LISTS}
+    arrays = [columns.get(field.name, batch[field.name]) for field in BATCH_SCHEMA]
+    return pa.table(arrays, schema=BATCH_SCHEMA), outcomes, rows
+
+
 def read_batches(paths: Sequence[Path], scopes_at_once: int = 1_000) -> Iterator[pa.Table]:
     """The batches of `paths`, several joined into one table, since dlt handles few large tables faster."""
     group: list[pa.Table] = []
     rows = 0
     for path in paths:
-        group.append(pq.read_table(path, schema=BATCH_SCHEMA))
+        group.append(read_batch(path))
         rows += group[-1].num_rows
         if rows >= scopes_at_once:
             yield pa.concat_tables(group).combine_chunks()

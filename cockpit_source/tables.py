@@ -201,6 +201,11 @@ RUNS = Table(
         _required("listing_complete", FLAG, "whether the run went over the full list"),
         _required("scopes_total", COUNT, "scopes in the list, after merging duplicates"),
         *(_required(f"scopes_{outcome}", COUNT, f"scopes with outcome {outcome}") for outcome in OUTCOMES),
+        _column(
+            "unlisted_quarantined",
+            COUNT,
+            "scopes with licences that left the list and that the drop guard held back; null in older runs",
+        ),
         _required("license_rows", COUNT, "licence rows read"),
         _required("requests", COUNT, "HTTP requests to the API"),
         _required("throttled", COUNT, "of these, answered with 429"),

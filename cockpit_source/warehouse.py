@@ -17,9 +17,9 @@ from dlt.destinations.exceptions import DestinationConnectionError
 from dlt.pipeline.exceptions import PipelineStepFailed
 from sqlglot import exp
 
-from cockpit_source.errors import ConfigurationError, WarehouseBusy, WarehouseError
+from cockpit_source.errors import ConfigurationError, WarehouseBusy, WarehouseError, WarehouseRefused
 from cockpit_source.redaction import redact
-from cockpit_source.scope_list import PRIOR_SCHEMA
+from cockpit_source.scope_list import HELD_SCHEMA, PRIOR_SCHEMA
 
 _CHUNK_ROWS = 10_000
 _LOCK_HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
@@ -140,6 +140,12 @@ class Warehouse:
         """Rows of `scopes` of one tenant, as tables with the columns of `PRIOR_SCHEMA`; none before the first run."""
         yield from self.tenant_rows("scopes", PRIOR_SCHEMA.names, tenant_key)
 
+    def held_licenses(self, tenant_key: str) -> Iterator[pa.Table]:
+        """How many rows of `licenses` each scope of one tenant has, as tables of `HELD_SCHEMA`."""
+        columns = "scope_key, count(*) AS held_licenses"
+        for table in self._select_from("licenses", columns, "tenant = %s GROUP BY scope_key", tenant_key):
+            yield table.cast(HELD_SCHEMA)
+
     def tenant_rows(self, table_name: str, columns: Iterable[str], tenant_key: str) -> Iterator[pa.Table]:
         """`columns` of the rows of one tenant in a table; none before the table exists."""
         yield from self._select_from(table_name, ", ".join(columns), "tenant = %s", tenant_key)
@@ -221,9 +227,10 @@ def to_warehouse_error(error: BaseException, location: str) -> WarehouseError:
             f"The database {location} is in use by process {holder['pid']} ({holder['program']}). "
             "DuckDB allows one writer or many readers: close the other program, then run again. Nothing was lost."
         )
-    return WarehouseError(
+    return WarehouseRefused(
         f"The destination {location} cannot be used: {reason}. Check the path, the credentials and the permissions "
-        "(for DuckDB: --database, or destination.duckdb.credentials), then run again. Nothing was lost."
+        "(for DuckDB: --database, or destination.duckdb.credentials), then run again. Nothing was lost.",
+        reason,
     )
 
 

@@ -87,6 +87,7 @@ def expected_body(result: LoadResult) -> dict[str, Any]:
         "seconds": result.seconds,
         "stop_reason": None,
         "listing_problem": None,
+        "guard": None,
     }
 
 

@@ -116,7 +116,7 @@ def test_unlisted_are_the_known_ones_that_are_not_delisted_yet(tmp_path: Path) -
     unlisted = prior_row(B, first_seen_at=SEEN, last_run_id="r1", last_outcome="ok", failing_runs=0)
     scope_list = write(tmp_path, [A], [prior_row(A), unlisted, prior_row(C, delisted_at=SEEN)])
     rows = pq.read_table(scope_list.unlisted_path).to_pylist()
-    assert rows == [dict.fromkeys(PRIOR_SCHEMA.names) | unlisted]
+    assert rows == [dict.fromkeys(PRIOR_SCHEMA.names) | unlisted | {"held_licenses": 0}]
     assert listed_scopes(scope_list) == [A]
 
 

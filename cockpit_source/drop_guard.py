@@ -1,0 +1,92 @@
+"""The drop guard: scopes that lost all licences in one run, let through together or held back together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cockpit_source.scope_list import ScopeList
+from cockpit_source.settings import Settings
+
+QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class DropGuard:
+    """Holds drops back that exceed `max_scopes`, `max_percent` of the scopes that held licences, and `accepted`.
+
+    `accepted` is what the person who runs the load has looked at (`--accept-drop`).
+    """
+
+    max_scopes: int
+    max_percent: float
+    accepted: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings, accepted: int = 0) -> DropGuard:
+        return cls(settings.max_drop_scopes, settings.max_drop_percent, accepted)
+
+    def holds_back(self, count: int, holding: int) -> bool:
+        """Whether `count` drops are too many where `holding` scopes of the list held licences."""
+        return count > self.max_scopes and 100 * count > self.max_percent * holding and count > self.accepted
+
+
+@dataclass(frozen=True, slots=True)
+class Drops:
+    """What a run would take away, and whether the guard lets it.
+
+    `emptied` scopes held licences when the run began and read empty, `unlisted` ones held licences and left the full
+    list, `holding` ones of the list held licences.
+    """
+
+    guard: DropGuard
+    emptied: int
+    unlisted: int
+    holding: int
+
+    @property
+    def are_held_back(self) -> bool:
+        return self.guard.holds_back(self.emptied + self.unlisted, self.holding)
+
+    def describe(self) -> str:
+        """What was held back, why, and how to accept it."""
+        count = self.emptied + self.unlisted
+        share = f", {100 * count / self.holding:.1f} %" if self.holding else ""
+        unlisted = f" and {self.unlisted} that left the list" if self.unlisted else ""
+        return (
+            f"The drop guard held back {self.emptied} scopes that held licences and now read empty{unlisted} "
+            f"({count} of {self.holding} that held licences{share}; let through without a question: up to "
+            f"{self.guard.max_scopes} scopes or {self.guard.max_percent:g} %). Their rows stay as they were; the "
+            f"others are loaded. Look at them (`cockpit status`, outcome quarantined); if they are right, "
+            f"`cockpit load --accept-drop {count}` lets them through."
+        )
+
+
+def count_drops(guard: DropGuard, scope_list: ScopeList, held_batches: Sequence[Path], *, full_list: bool) -> Drops:
+    """The drops of a run, from its scope list and the batches of emptied scopes in its spool."""
+    emptied = sum(
+        int(pc.sum(pc.equal(pq.read_table(path, columns=["outcome"])["outcome"], "empty")).as_py() or 0)
+        for path in held_batches
+    )
+    unlisted = scope_list.count_unlisted_holding() if full_list else 0
+    return Drops(guard, emptied, unlisted, scope_list.count_holding())
+
+
+def quarantine(batch: pa.Table) -> pa.Table:
+    """`batch`, rows as in the spool, with its empty scopes held back."""
+    is_empty = pc.equal(batch["outcome"], "empty")
+    held = pc.cast(pc.struct_field(batch["prior"], "held_licenses"), pa.string())
+    description = pc.binary_join_element_wise("the answer was empty, and the scope held ", held, " licence rows", "")
+    for name, value in (("outcome", QUARANTINED), ("error_type", "drop_guard"), ("error_description", description)):
+        batch = _replace(batch, name, pc.if_else(is_empty, value, batch[name]))
+    return batch
+
+
+def _replace(batch: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
+    index = batch.schema.get_field_index(name)
+    return batch.set_column(index, batch.schema.field(name), column)

@@ -38,6 +38,7 @@ _COMPARED = {
     "runs": ("run_id", "status", "scopes_total", "scopes_ok", "scopes_empty"),
 }
 _BUSY = 6
+_CONFIGURATION = ("SOURCES__", "DESTINATION__", "DLT_")
 _SOURCE_FOLDER = str(Path(__file__).resolve().parents[1])
 
 
@@ -210,13 +211,28 @@ class Proof:
         calls = self._license_calls(mark)
         return self._judge(kills, instant, calls_before, len(calls) - len(set(calls)))
 
-    def start(self, number: int, **options: Any) -> subprocess.Popen[bytes]:
+    def load_twice_at_once(self, *, work_folders: tuple[str, str] = ("dlt", "dlt")) -> tuple[list[str], Trial]:
+        """Two loads of the later day, started together: how each ended, and what they came to.
+
+        A load is "done", "busy", or "over" where it waited and then found its work done.
+        """
+        self._restore()
+        children = [self.start(CHANGED_DAY, work_folder) for work_folder in work_folders]
+        ends = []
+        for child in children:
+            _, raw = child.communicate()
+            said = raw.decode()
+            over = _is_over(child.returncode, said)
+            ends.append("over" if over else {0: "done", _BUSY: "busy"}.get(child.returncode, said))
+        return sorted(ends), self._judge(0, 0.0, 0, 0)
+
+    def start(self, number: int, work_folder: str = "dlt") -> subprocess.Popen[bytes]:
         """`cockpit load` of a day, in a process of its own."""
         preamble = ""
         if self._package_scopes is not None:
             preamble = f"from cockpit_source import packages; packages.PACKAGE_SCOPES = {self._package_scopes}; "
         path = os.pathsep.join(filter(None, (_SOURCE_FOLDER, os.environ.get("PYTHONPATH"))))
-        own = {"DLT_DATA_DIR": str(self._project / "dlt"), "PYTHONPATH": path}
+        own = {"DLT_DATA_DIR": str(self._project / work_folder), "PYTHONPATH": path}
         return subprocess.Popen(
             [
                 *(sys.executable, "-c", f"{preamble}from cockpit_source.cli import run; run()"),
@@ -225,8 +241,7 @@ class Proof:
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=os.environ | own | self.destination.environment,
-            **options,
+            env=_bare_environment() | own | self.destination.environment,
         )
 
     def _load(self, number: int) -> None:
@@ -354,6 +369,11 @@ def _postgres_dsn() -> Iterator[str]:
 def _is_over(exit_code: int, said: str) -> bool:
     """Whether the load of that day was refused since it is complete: the kill came after its last work."""
     return exit_code == 2 and "not later than" in said
+
+
+def _bare_environment() -> dict[str, str]:
+    """The environment without configuration of anybody's own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_CONFIGURATION)}
 
 
 def _label(number: int) -> str:

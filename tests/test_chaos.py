@@ -110,7 +110,10 @@ def _rows(index: int, number: int) -> list[Row]:
     rows = [sku("e3", 10 + index, 1), sku("e5", 5, 2), sku("e5", 7, 3)]
     if number == 0:
         return rows[: index % 4]
-    return [rows, rows[:1], [], [sku("e3", 11 + index, 2), *rows[1:2]], rows[: index % 4]][index % 5]
+    changed = [sku("e3", 11 + index, 2), *rows[1:2]]
+    same = rows[: index % 4]
+    # few enough are emptied that nothing is held back for it
+    return [rows, rows[:1], [], changed, same, changed, same][index % 7]
 
 
 def _lasting(rows: Any) -> list[str]:
@@ -140,7 +143,7 @@ def test_fault_of_the_api_in_a_fifth_of_the_calls_costs_no_row(
     elif kind in FINAL_KINDS:
         assert exit_codes == [3] * MAX_LOADS + [0]
     else:
-        assert len(sandbox.requests) > len(SCOPES) * 1.1
+        assert len(sandbox.requests) > 1 + len(SCOPES)
         assert exit_codes == [0]
 
 
@@ -154,7 +157,7 @@ def test_fault_of_the_network_in_a_fifth_of_the_calls_costs_no_row(
         results = trial.load_until_complete(proxy.clear)
         assert [result.exit_code for result in results] == [0]
     trial.check_equals_a_run_without_faults()
-    assert proxy.met[kind] >= RATE / 2 * len(SCOPES)
+    assert proxy.met[kind] >= RATE / 4 * len(SCOPES)
     if kind not in HARMLESS_KINDS:
         assert proxy.exchanges >= len(SCOPES) + proxy.met[kind]
 

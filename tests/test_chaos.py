@@ -166,3 +166,13 @@ def _go_through(proxy: FaultProxy, inventory: Inventory, sandbox: Sandbox) -> No
     """Calls and sign-in both pass the proxy."""
     path = sandbox.token_url.removeprefix(sandbox.base_url)
     inventory.settings |= {"base_url": proxy.base_url, "token_url": proxy.base_url + path}
+
+
+def test_all_faults_at_once_cost_no_row(inventory: Inventory, sandbox: Sandbox, seed: int) -> None:
+    trial = Trial(inventory)
+    passing = [kind for kind in FAULT_KINDS if kind not in FINAL_KINDS | STOPPING_KINDS]
+    sandbox.faults.configure(**dict.fromkeys(passing, RATE / len(passing)), retry_after_seconds=0)
+    with fault_proxy(sandbox.base_url, seed, **dict.fromkeys(PROXY_KINDS, RATE / len(PROXY_KINDS))) as proxy:
+        _go_through(proxy, inventory, sandbox)
+        assert [result.exit_code for result in trial.load_until_complete(proxy.clear)] == [0]
+    trial.check_equals_a_run_without_faults()

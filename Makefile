@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup check format test demo bench readme clean
+.PHONY: help setup check format test chaos prove demo bench readme clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -28,6 +28,13 @@ format: $(READY)  ## lay out the code and mend what the linter can
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest -n 2 -q
+
+chaos: $(READY)  ## the tests with faults and kills, with twenty seeds instead of one
+	CHAOS_SEEDS=20 $(BIN)/python -m pytest -n 2 -q tests/test_chaos.py tests/test_kills.py
+
+prove: $(READY)  ## what takes long to prove: 100 killed loads on DuckDB, then on PostgreSQL
+	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000
+	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000 --destination postgres
 
 demo: $(READY)  ## load five simulated days into cockpit_demo/, no credentials needed
 	$(BIN)/cockpit demo

@@ -12,6 +12,7 @@ os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 os.environ["RUNTIME__INTERCEPT_SIGNALS"] = "false"
 
 from dlt.common.runtime.run_context import switch_context
+from postgres_server import PostgresMissing, PostgresServer, running_postgres
 from support import Inventory
 
 from cockpit_source.sandbox import Sandbox, running_sandbox
@@ -41,3 +42,34 @@ def sandbox() -> Iterator[Sandbox]:
 def inventory(sandbox: Sandbox, tmp_path: Path) -> Inventory:
     """A fresh DuckDB inventory that loads from `sandbox`."""
     return Inventory(sandbox, tmp_path / "inventory.duckdb")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL for all tests of this process; skipped where there is none, but not in CI."""
+    try:
+        with running_postgres() as server:
+            yield server
+    except PostgresMissing as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A fresh database, configured as the destination `postgres`."""
+    with postgres.fresh_database() as name:
+        monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", postgres.url(name))
+        yield postgres.url(name)
+
+
+@pytest.fixture
+def ducklake_url(postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A fresh lake, configured as the destination `ducklake`: catalogue in PostgreSQL, Parquet files in a folder."""
+    with postgres.fresh_database() as name:
+        prefix = "DESTINATION__DUCKLAKE__CREDENTIALS"
+        monkeypatch.setenv(f"{prefix}__DUCKLAKE_NAME", "lake")
+        monkeypatch.setenv(f"{prefix}__CATALOG", postgres.url(name))
+        monkeypatch.setenv(f"{prefix}__STORAGE__BUCKET_URL", str(tmp_path / "lake_files"))
+        yield postgres.url(name)

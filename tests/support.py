@@ -19,6 +19,7 @@ from cockpit_source.load import run_load
 from cockpit_source.load_result import LoadResult
 from cockpit_source.pipeline import create_pipeline
 from cockpit_source.sandbox import CSP_CLIENT, TOKEN_SCOPE, Sandbox
+from cockpit_source.warehouse import Warehouse
 
 FIRST_DAY = datetime(2026, 1, 1, 6, tzinfo=UTC)
 
@@ -57,11 +58,15 @@ def sku(sku_id: str, total: Any = 10, consumed: Any = 4, **others: Any) -> Row:
 
 
 class Inventory:
-    """A DuckDB file and the pipeline that loads it from a sandbox."""
+    """A warehouse and the pipeline that loads it from a sandbox: a DuckDB file, or what dlt's configuration names.
 
-    def __init__(self, sandbox: Sandbox, database: Path, **settings: Any) -> None:
+    `database` is the DuckDB file; for other destinations only its folder counts, where the working files lie.
+    """
+
+    def __init__(self, sandbox: Sandbox, database: Path, *, destination: str = "duckdb", **settings: Any) -> None:
         self.sandbox = sandbox
         self.database = database
+        self.destination = destination
         self.settings: dict[str, Any] = {"max_attempts": 1, "timeout_seconds": 5, "max_concurrency": 8} | settings
 
     @property
@@ -70,7 +75,10 @@ class Inventory:
 
     def pipeline(self) -> dlt.Pipeline:
         return create_pipeline(
-            self.tenant_key, database=self.database, pipelines_dir=self.database.parent / "work" / "pipelines"
+            self.tenant_key,
+            destination=self.destination,
+            database=self.database if self.destination == "duckdb" else None,
+            pipelines_dir=self.database.parent / "work" / "pipelines",
         )
 
     def resolve(self, listed: Iterable[ScopeIds], **settings: Any) -> Any:
@@ -102,23 +110,31 @@ class Inventory:
 
     def rows(self, table: str, *, per_run: bool = False) -> list[Row]:
         """All rows of a table, sorted, without the columns that differ from run to run unless `per_run`."""
-        return read_rows(self.database, table, per_run=per_run)
+        return read_rows(self, table, per_run=per_run)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.database)) as connection:
             return connection.execute(sql).fetchall()
 
 
-def read_rows(database: Path, table: str, *, per_run: bool = False) -> list[Row]:
+def read_rows(where: Path | Inventory, table: str, *, per_run: bool = False) -> list[Row]:
     """All rows of a table of dataset `cockpit`, sorted."""
-    with duckdb.connect(str(database)) as connection:
-        arrow = connection.execute(f"SELECT * FROM cockpit.{table}").to_arrow_table()
     left_out = set() if per_run else _PER_RUN
-    rows = [{name: value for name, value in row.items() if name not in left_out} for row in arrow.to_pylist()]
+    rows = [{name: value for name, value in row.items() if name not in left_out} for row in _read_table(where, table)]
     return sorted(rows, key=lambda row: json.dumps(row, default=str, sort_keys=True))
 
 
-def every_table(database: Path) -> dict[str, list[Row]]:
+def _read_table(where: Path | Inventory, table: str) -> list[Row]:
+    if isinstance(where, Inventory) and where.destination != "duckdb":
+        with Warehouse(where.pipeline()).opened(read_only=True) as client:
+            assert client is not None
+            return client.rows(f"SELECT * FROM {{{table}}}")
+    database = where.database if isinstance(where, Inventory) else where
+    with duckdb.connect(str(database)) as connection:
+        return connection.execute(f"SELECT * FROM cockpit.{table}").to_arrow_table().to_pylist()
+
+
+def every_table(database: Path | Inventory) -> dict[str, list[Row]]:
     """Whole tables whose content must not change when answers do not; times and ids of runs left out."""
     return {
         "licenses": read_rows(database, "licenses"),
@@ -192,7 +208,7 @@ class Model:
             if row_hash not in held
         ]
 
-    def check(self, database: Path) -> None:
+    def check(self, database: Path | Inventory) -> None:
         """Compare whole tables, column by column."""
         assert _without_load_id(read_rows(database, "licenses", per_run=True)) == _sorted(
             row for rows in self.licenses.values() for row in rows

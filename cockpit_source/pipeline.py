@@ -16,6 +16,7 @@ from dlt.common.destination.exceptions import DestinationException, UnknownDesti
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 
 from cockpit_source.configuration import configured_value, project_folder
+from cockpit_source.ducklake import install_extensions
 from cockpit_source.errors import ConfigurationError
 from cockpit_source.redaction import redact
 from cockpit_source.values import is_missing
@@ -31,6 +32,10 @@ _STRATEGIES = {"delete-insert", "scd2"}
 
 # of the loading connection only: a merge needs no more, and spills to disk beside the database if it ever does
 _DUCKDB_CONFIG = {"threads": 1, "memory_limit": "100MB"}
+
+# of dlt's connections to PostgreSQL: the merge of the history looks every current version up in the rows that came
+# (NOT IN), for which the server's usual 4 MB of working memory are too little
+_POSTGRES_OPTIONS = {"work_mem": "256MB"}
 
 # the environment wins over these; dlt reads them when it is first used
 _RUNTIME_DEFAULTS = {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__INTERCEPT_SIGNALS": "false"}
@@ -72,10 +77,15 @@ def create_pipeline(
         _check_names(path, dataset)
         options["credentials"] = _duckdb_credentials(path)
     _check_dataset(dataset)
-    location, capabilities = _locate(destination, options, dataset)
+    configuration, capabilities = _configure(destination, options, dataset)
+    if configuration.destination_type == "postgres":
+        options["credentials"] = _with_session_options(configuration.credentials)
+    elif configuration.destination_type == "ducklake":
+        install_extensions(configuration.credentials)
     if capabilities.supports_transactions is None and capabilities.supports_ddl_transactions:
         # dlt 1.31 leaves it unset for nearly all databases, and would merge a table statement by statement
         options["supports_transactions"] = True
+    location = str(configuration)
     identity = "|".join((destination, location, dataset, tenant_key, shard))
     suffix = hashlib.sha256(identity.encode()).hexdigest()[:10]
     try:
@@ -153,8 +163,19 @@ def _to_location(path: Path) -> str:
     return str(path.expanduser().resolve())
 
 
-def _locate(destination: str, options: dict[str, Any], dataset: str) -> tuple[str, DestinationCapabilitiesContext]:
-    """The address of the destination, without a password, and what it can do."""
+def _with_session_options(credentials: Any) -> Any:
+    """`credentials` of PostgreSQL, with our options of a session unless they set their own."""
+    query = dict(credentials.query or {})
+    options = str(query.get("options") or "")
+    ours = [f"-c {name}={value}" for name, value in _POSTGRES_OPTIONS.items() if f"{name}=" not in options]
+    credentials.query = query | {"options": " ".join([options, *ours]).strip()}
+    return credentials
+
+
+def _configure(
+    destination: str, options: dict[str, Any], dataset: str
+) -> tuple[Any, DestinationCapabilitiesContext]:
+    """The destination's configuration, which as text is its address without a password, and what it can do."""
     try:
         factory: Any = Destination.from_reference(destination, **options)
         capabilities = factory.capabilities()
@@ -162,10 +183,10 @@ def _locate(destination: str, options: dict[str, Any], dataset: str) -> tuple[st
         spec = factory.spec()
         if hasattr(spec, "_bind_dataset_name"):
             spec = spec._bind_dataset_name(dataset)
-        location = str(factory.configuration(spec))
+        configuration = factory.configuration(spec)
         # imports the driver
         _ = factory.client_class
-        return location, capabilities
+        return configuration, capabilities
     except (ConfigurationException, DestinationException, ImportError, ValueError) as error:
         raise ConfigurationError(
             f"The destination {destination!r} cannot be used: {_explain(destination, error)}"

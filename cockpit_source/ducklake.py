@@ -53,8 +53,8 @@ def _install(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     except duckdb.Error as error:
         raise ConfigurationError(
             f"The DuckDB extension {name} cannot be installed: {redact(str(error).splitlines()[0]).rstrip('.')}. "
-            "DuckDB keeps extensions in .duckdb below the home folder; make that writable, or set extension_directory "
-            "under [destination.ducklake.credentials.global_config]."
+            "DuckDB keeps extensions in .duckdb below the home folder: make that writable, or set "
+            "extension_directory under [destination.ducklake.credentials.global_config]."
         ) from error
 
 

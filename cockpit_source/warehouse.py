@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -206,11 +206,24 @@ class Warehouse:
     def _pipeline_client(self, *, read_only: bool = False) -> Iterator[Any]:
         try:
             sql_client: Any = self._pipeline.sql_client()
-            with _read_only(sql_client.credentials) if read_only and self._is_duckdb else nullcontext(), sql_client:
+            with (
+                _read_only(sql_client.credentials) if read_only and self._is_duckdb else nullcontext(),
+                ExitStack() as stack,
+            ):
+                self._open(sql_client, stack)
                 yield sql_client
         except DestinationUndefinedEntity:
             raise
         except DestinationException as error:
+            raise to_warehouse_error(error, self.location) from error
+
+    def _open(self, sql_client: Any, stack: ExitStack) -> None:
+        try:
+            stack.enter_context(sql_client)
+        except DestinationException:
+            raise
+        except Exception as error:
+            # dlt passes on what some drivers raise, such as that of PostgreSQL
             raise to_warehouse_error(error, self.location) from error
 
 

@@ -30,7 +30,12 @@ from datetime import datetime
 from cockpit_source import create_pipeline, packages, resolve_settings, run_load
 packages.PACKAGE_SCOPES = 200
 order = json.load(sys.stdin)
-pipeline = create_pipeline(order["tenant_key"], database=order["database"], pipelines_dir=order["pipelines_dir"])
+pipeline = create_pipeline(
+    order["tenant_key"],
+    destination=order["destination"],
+    database=order["database"],
+    pipelines_dir=order["pipelines_dir"],
+)
 as_of = order["as_of"] and datetime.fromisoformat(order["as_of"])
 run_load(pipeline, resolve_settings(**order["settings"]), as_of=as_of)
 """
@@ -51,17 +56,31 @@ TRIGGERS: dict[str, Trigger] = {
     "two batches are spooled": _spooled(2),
     "the first package is extracted": _exists("pipelines/*/normalize/extracted/*"),
     "the first package is loading": _exists("pipelines/*/load/normalized/*/started_jobs/*"),
+    "its history is staged, not merged": _exists("pipelines/*/load/normalized/*/completed_jobs/license_history.*"),
     "the first package is loaded": _exists("cockpit_spool/*/*/batches/*.loaded"),
     "everything is spooled": _spooled(6),
 }
 
 
 @pytest.fixture
-def answering(inventory: Inventory, sandbox: Sandbox) -> Inventory:
+def answering(inventory: Inventory) -> Inventory:
     """An inventory of 600 scopes, some of them without licences, read slowly enough to be killed."""
+    return _answer_slowly(inventory)
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def answering_anywhere(request: pytest.FixtureRequest, inventory: Inventory) -> Inventory:
+    """The same in a DuckDB file and in PostgreSQL."""
+    if request.param == "postgres":
+        request.getfixturevalue("postgres_url")
+    inventory.destination = request.param
+    return _answer_slowly(inventory)
+
+
+def _answer_slowly(inventory: Inventory) -> Inventory:
     for number, (customer, _, _) in enumerate(SCOPES):
         inventory.answer(customer, _rows(number))
-    sandbox.faults.configure(latency_ms=15)
+    inventory.sandbox.faults.configure(latency_ms=15)
     return inventory
 
 
@@ -82,7 +101,8 @@ def _start_load(inventory: Inventory, *, as_of: bool = True) -> subprocess.Popen
     tables = [dict(zip(("customer_id", "provider_instance_id", "reseller_id"), s, strict=True)) for s in SCOPES]
     order = {
         "tenant_key": inventory.tenant_key,
-        "database": str(inventory.database),
+        "destination": inventory.destination,
+        "database": str(inventory.database) if inventory.destination == "duckdb" else None,
         "pipelines_dir": str(inventory.database.parent / "work" / "pipelines"),
         "as_of": day(0).isoformat() if as_of else None,
         "settings": inventory.connection() | inventory.settings | {"scopes": tables},
@@ -111,8 +131,9 @@ def _kill_load(inventory: Inventory, trigger: Trigger, *, as_of: bool = True) ->
 
 
 @pytest.mark.parametrize("moment", TRIGGERS)
-def test_load_killed_is_carried_on_by_the_next(answering: Inventory, sandbox: Sandbox, moment: str) -> None:
+def test_load_killed_is_carried_on_by_the_next(answering_anywhere: Inventory, sandbox: Sandbox, moment: str) -> None:
     """Same run, exact tables, and nothing read again but what was not spooled yet."""
+    answering = answering_anywhere
     _kill_load(answering, TRIGGERS[moment])
     calls_before = sum(sandbox.call_counts().values())
     progress = LoadProgress()
@@ -121,7 +142,7 @@ def test_load_killed_is_carried_on_by_the_next(answering: Inventory, sandbox: Sa
     assert any("Carrying on run" in note for note in progress.notes)
     model = Model(answering.tenant_key)
     model.run(result.run_id, day(0), _answers(SCOPES))
-    model.check(answering.database)
+    model.check(answering)
     (run,) = answering.rows("runs", per_run=True)
     assert (run["status"], run["run_id"]) == ("complete", result.run_id)
     assert (run["scopes_ok"], run["scopes_empty"]) == (400, 200)

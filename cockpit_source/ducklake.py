@@ -32,7 +32,7 @@ def install_extensions(credentials: Any) -> None:
     if catalog_extension := _CATALOG_EXTENSIONS.get(credentials.catalog.drivername):
         needed.append(catalog_extension)
     folder = (credentials.global_config or {}).get("extension_directory")
-    config = {} if folder is None else {"extension_directory": str(folder)}
+    config: dict[str, Any] = {} if folder is None else {"extension_directory": str(folder)}
     with duckdb.connect(":memory:", config=config) as connection:
         for name in _find_missing(connection, needed):
             _install(connection, name)

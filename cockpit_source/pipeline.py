@@ -34,7 +34,8 @@ _STRATEGIES = {"delete-insert", "scd2"}
 _DUCKDB_CONFIG = {"threads": 1, "memory_limit": "100MB"}
 
 # of dlt's connections to PostgreSQL: the merge of the history looks every current version up in the rows that came
-# (NOT IN), for which the server's usual 4 MB of working memory are too little
+# (NOT IN), which is a scan for each where they do not fit into working memory. A package with 6,000 changes to
+# 300,000 versions takes 2 s so, and 138 s with the server's usual 4 MB; switching jit off gained nothing
 _POSTGRES_OPTIONS = {"work_mem": "256MB"}
 
 # the environment wins over these; dlt reads them when it is first used
@@ -172,9 +173,7 @@ def _with_session_options(credentials: Any) -> Any:
     return credentials
 
 
-def _configure(
-    destination: str, options: dict[str, Any], dataset: str
-) -> tuple[Any, DestinationCapabilitiesContext]:
+def _configure(destination: str, options: dict[str, Any], dataset: str) -> tuple[Any, DestinationCapabilitiesContext]:
     """The destination's configuration, which as text is its address without a password, and what it can do."""
     try:
         factory: Any = Destination.from_reference(destination, **options)

@@ -70,6 +70,8 @@ def ducklake_url(postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.M
     with postgres.fresh_database() as name:
         prefix = "DESTINATION__DUCKLAKE__CREDENTIALS"
         monkeypatch.setenv(f"{prefix}__DUCKLAKE_NAME", "lake")
+        # nothing may be fetched
+        monkeypatch.setenv(f"{prefix}__GLOBAL_CONFIG", '{"autoinstall_known_extensions": false}')
         monkeypatch.setenv(f"{prefix}__CATALOG", postgres.url(name))
         monkeypatch.setenv(f"{prefix}__STORAGE__BUCKET_URL", str(tmp_path / "lake_files"))
         yield postgres.url(name)

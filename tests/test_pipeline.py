@@ -200,8 +200,10 @@ def _configure(folder: Path, line: str) -> None:
 
 def test_destination_on_which_dlt_would_append_is_refused() -> None:
     """A plain filesystem has no merge; dlt would append there without a word."""
-    with pytest.raises(ConfigurationError, match=r"no delete-insert and no scd2 merge for it\. Valid: a database"):
-        create_pipeline("t", destination="filesystem")
+    assert refusal(destination="filesystem").endswith(
+        "dlt has no delete-insert and no scd2 merge for it. Valid: a database, such as duckdb or postgres, or "
+        "ducklake for Parquet files."
+    )
 
 
 def test_script_loads_like_the_command(inventory: Inventory, tmp_path: Path) -> None:

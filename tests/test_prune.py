@@ -41,7 +41,7 @@ def prune_at(inventory: Inventory, moment: datetime, keep_days: int, **options: 
 
 
 def all_tables(inventory: Inventory) -> dict[str, list[Row]]:
-    return {name: read_rows(inventory.database, name, per_run=True) for name in (*TABLES, "_dlt_loads")}
+    return {name: read_rows(inventory, name, per_run=True) for name in (*TABLES, "_dlt_loads")}
 
 
 def model_of(tables: dict[str, list[Row]], tenant: str, limit: datetime) -> dict[str, list[Row]]:

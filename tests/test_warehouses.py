@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
@@ -24,8 +23,7 @@ from test_prune import all_tables, model_of, prune_at
 
 from cockpit_source.check import run_checks
 from cockpit_source.configuration import resolve_settings
-from cockpit_source.errors import ConfigurationError
-from cockpit_source.pipeline import create_pipeline
+from cockpit_source.errors import ConfigurationError, WarehouseError
 from cockpit_source.sandbox import Sandbox
 from cockpit_source.status import read_status
 from cockpit_source.tables import LISTED_TABLES, TABLES
@@ -201,6 +199,7 @@ def test_discovered_tables_are_those_of_duckdb(warehouse: Inventory, tmp_path: P
     assert any(row["email"] for row in warehouse.rows("customers"))
 
 
+@pytest.mark.parametrize("warehouse", ["duckdb", "postgres"], indirect=True)
 def test_empty_name_is_kept_except_on_postgres(warehouse: Inventory) -> None:
     """There dlt copies CSV, in which it takes an empty optional text for a missing one. It makes no version."""
     warehouse.answer(A[0], [sku("e3", name="")])
@@ -247,8 +246,8 @@ Change = Callable[[str, PostgresServer], str]
     [
         (lambda url, server: url.replace(f":{server.port}/", ":1/"), "Connection refused"),
         (lambda url, server: url.replace(server.password, "hunter-two"), "password authentication failed"),
-        (lambda url, server: url.rsplit("/", 1)[0] + "/nothing", 'database "nothing" does not exist'),
-        (lambda url, server: url.replace("127.0.0.1", "warehouse.invalid"), "could not translate host name"),
+        (lambda url, _: url.rsplit("/", 1)[0] + "/nothing", 'database "nothing" does not exist'),
+        (lambda url, _: url.replace("127.0.0.1", "warehouse.invalid"), "could not translate host name"),
     ],
     ids=["server down", "wrong password", "no such database", "no such host"],
 )
@@ -259,7 +258,7 @@ def test_check_says_why_postgres_cannot_be_used(
     url = change(os.environ["DESTINATION__POSTGRES__CREDENTIALS"], postgres)
     monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", url)
     text = StringIO()
-    settings = on_postgres.connection() | {"scopes": [dict(customer_id=A[0], provider_instance_id=A[1])]}
+    settings = on_postgres.connection() | {"scopes": [{"customer_id": A[0], "provider_instance_id": A[1]}]}
     code = run_checks(
         lambda: resolve_settings(**settings), lambda _: on_postgres.pipeline(), Console(file=text, width=60)
     )
@@ -269,3 +268,36 @@ def test_check_says_why_postgres_cannot_be_used(
     assert expected in said
     assert "hunter" not in said
     assert postgres.password not in said
+
+
+def test_connection_lost_in_the_middle_of_a_load_costs_nothing(
+    on_postgres: Inventory, postgres: PostgresServer
+) -> None:
+    """The server ends every connection, as in a restart, while the history is merged; the next load is exact."""
+    on_postgres.load([A], day(0))
+    on_postgres.answer(A[0], _A[:1])
+    database = os.environ["DESTINATION__POSTGRES__CREDENTIALS"].rsplit("/", 1)[1]
+    # the merge waits for this lock, and so can be met
+    with closing(psycopg2.connect(postgres.url(database))) as holder, holder.cursor() as cursor:
+        cursor.execute("LOCK TABLE cockpit.license_history IN SHARE MODE")
+        ender = threading.Thread(target=_end_waiting_connections, args=(postgres, database))
+        ender.start()
+        with pytest.raises(WarehouseError, match="Nothing was lost"):
+            on_postgres.load([A], day(1))
+        ender.join()
+    result = on_postgres.load([A], day(1))
+    assert result.carried_on
+    model = Model(on_postgres.tenant_key)
+    model.run(on_postgres.rows("runs", per_run=True)[0]["run_id"], day(0), {A: ("ok", _A)})
+    model.run(result.run_id, day(1), {A: ("ok", _A[:1])})
+    model.check(on_postgres)
+
+
+def _end_waiting_connections(postgres: PostgresServer, database: str) -> None:
+    """End those that wait for a lock, as often as dlt tries."""
+    waiting = f"datname = '{database}' AND wait_event_type = 'Lock'"
+    ended, quiet_since = 0, time.monotonic()
+    while time.monotonic() - quiet_since < (5 if ended else 60):
+        if found := postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {waiting}"):
+            ended, quiet_since = ended + len(found), time.monotonic()
+        time.sleep(0.05)

@@ -174,7 +174,7 @@ def _with_session_options(credentials: Any) -> Any:
 
 
 def _configure(destination: str, options: dict[str, Any], dataset: str) -> tuple[Any, DestinationCapabilitiesContext]:
-    """The destination's configuration, as text its address without a password, and what it can do."""
+    """The destination's configuration, which as text is its address without a password, and what it can do."""
     try:
         factory: Any = Destination.from_reference(destination, **options)
         capabilities = factory.capabilities()

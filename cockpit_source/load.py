@@ -26,7 +26,6 @@ from cockpit_source.errors import CockpitError
 from cockpit_source.fetch import Fetcher, utc_now
 from cockpit_source.hooks import tell_after_run
 from cockpit_source.load_result import LoadResult, UnreadScope
-from cockpit_source.lock import run_lock
 from cockpit_source.outcomes import ScopeResult
 from cockpit_source.pacing import Pacer
 from cockpit_source.packages import (
@@ -37,14 +36,16 @@ from cockpit_source.packages import (
     collect_packages,
 )
 from cockpit_source.pipeline import work_folder
+from cockpit_source.publish import publish_read_copy
 from cockpit_source.recovery import Run, RunOpener
 from cockpit_source.run_record import RunRecord
+from cockpit_source.runner_lock import RunnerLock, one_runner
 from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.scopes import GOOD_OUTCOMES
 from cockpit_source.settings import Settings
 from cockpit_source.source import batch_results
 from cockpit_source.spool import to_batch
-from cockpit_source.warehouse import Warehouse
+from cockpit_source.warehouse import Warehouse, database_file, waiting_for_readers
 
 MAX_UNREAD_SHOWN = 50
 
@@ -111,7 +112,12 @@ def _run_once(
     began = time.monotonic()
     folder = work_folder(pipeline)
     warehouse = Warehouse(pipeline)
-    with dlt.config.values(_dlt_options(pipeline)), _frugal_arrow(), run_lock(folder):
+    with (
+        dlt.config.values(_dlt_options(pipeline)),
+        _frugal_arrow(),
+        one_runner(pipeline) as lock,
+        waiting_for_readers(settings.lock_wait_seconds, progress.notes.append),
+    ):
         warehouse.check()
         if abort_unfinished_package(pipeline):
             progress.notes.append("Aborted a load package that was left unfinished; its rows are loaded anew.")
@@ -136,7 +142,7 @@ def _run_once(
             record.calls = client.calls
             fetcher = _create_fetcher(client, pacer, settings, as_of)
             loader = PackageLoader(pipeline, run.facts, run.spool, record)
-            _read_and_load(run, record, fetcher, loader, progress, as_of)
+            _read_and_load(run, record, fetcher, loader, lock, progress, as_of)
         result = LoadResult(
             run_id=record.run_id,
             status=record.status(),
@@ -158,7 +164,20 @@ def _run_once(
             listing_problem=run.info.listing_problem,
         )
         run.spool.remove()
+        _publish(pipeline, settings, progress)
     return result
+
+
+def _publish(pipeline: dlt.Pipeline, settings: Settings, progress: LoadProgress) -> None:
+    """Publish the read copy of a DuckDB file, unless that is switched off."""
+    database = database_file(pipeline)
+    if settings.publish_read_copy and database is not None and pipeline.destination.destination_name == "duckdb":
+        publish_read_copy(
+            database,
+            pipeline.pipeline_name,
+            wait_seconds=settings.lock_wait_seconds,
+            note=progress.notes.append,
+        )
 
 
 @contextmanager
@@ -202,6 +221,7 @@ def _read_and_load(
     record: RunRecord,
     fetcher: Fetcher,
     loader: PackageLoader,
+    lock: RunnerLock,
     progress: LoadProgress,
     as_of: datetime | None,
 ) -> None:
@@ -215,6 +235,7 @@ def _read_and_load(
     reader.start()
     try:
         for batches, is_last in collect_packages(queue):
+            lock.verify()
             if is_last:
                 unlisted = run.scope_list.unlisted_path if run.info.full_list else None
                 loader.load_last(batches, as_of or utc_now(), unlisted)

@@ -66,6 +66,10 @@ KEYS: dict[str, Key] = {
     "timeout_seconds": Key(values.number(0.1, 3600), "a number from 0.1 to 3600", 60.0),
     "patience_seconds": Key(values.number(0, 86_400), "a number from 0 to 86400", 300.0),
     "run_deadline_minutes": Key(values.number(0.01, 10_080), "a number from 0.01 to 10080, or left out"),
+    "lock_wait_seconds": Key(
+        values.number(0, 86_400), "a number from 0 to 86400: how long to wait for a reader of the DuckDB file", 120.0
+    ),
+    "publish_read_copy": Key(values.read_flag, "true or false: copy the DuckDB file for readers after a run", True),
     "after_run_command": Key(values.read_text, "a command that runs after every load"),
     "after_run_webhook": Key(values.read_webhook, "an https address, told of every load", secret=True),
 }
@@ -116,6 +120,8 @@ class Settings:
     timeout_seconds: float = 60.0
     patience_seconds: float = 300.0
     run_deadline_minutes: float | None = None
+    lock_wait_seconds: float = 120.0
+    publish_read_copy: bool = True
     page_size: int = 2000
     contact_data: bool = False
     gdap_relationships: bool = False
@@ -244,6 +250,8 @@ def _assemble(read: Mapping[str, Any]) -> Settings:
                 "timeout_seconds",
                 "patience_seconds",
                 "run_deadline_minutes",
+                "lock_wait_seconds",
+                "publish_read_copy",
                 "page_size",
                 "contact_data",
                 "gdap_relationships",

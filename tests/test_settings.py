@@ -62,6 +62,8 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
     "timeout_seconds": [(0.1, 0.1), (3600, 3600.0), ("30", 30.0)],
     "patience_seconds": [(0, 0.0), (86_400, 86_400.0), ("60", 60.0)],
     "run_deadline_minutes": [(0.01, 0.01), (10_080, 10_080.0), ("90", 90.0)],
+    "lock_wait_seconds": [(0, 0.0), (86_400, 86_400.0), ("0.5", 0.5)],
+    "publish_read_copy": [(False, False), ("true", True)],
     "after_run_command": [("notify --all", "notify --all")],
     "after_run_webhook": [("https://hooks.example.com/a?key=b", "https://hooks.example.com/a?key=b")],
 }
@@ -158,6 +160,8 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
     "timeout_seconds": _number(0.09, 3601),
     "patience_seconds": _number(-0.1, 86_401),
     "run_deadline_minutes": _number(0, 10_081),
+    "lock_wait_seconds": _number(-0.1, 86_401),
+    "publish_read_copy": _FLAG,
     "after_run_command": _NO_TEXT,
     "after_run_webhook": [
         *_NO_TEXT,
@@ -176,6 +180,8 @@ DEFAULTS: dict[str, Any] = {
     "timeout_seconds": 60.0,
     "patience_seconds": 300.0,
     "run_deadline_minutes": None,
+    "lock_wait_seconds": 120.0,
+    "publish_read_copy": True,
     "page_size": 2000,
     "contact_data": False,
     "gdap_relationships": False,

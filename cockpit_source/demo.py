@@ -21,6 +21,7 @@ from cockpit_source.load import LoadProgress, run_load
 from cockpit_source.load_result import LoadResult
 from cockpit_source.pipeline import create_pipeline
 from cockpit_source.progress import ProgressDisplay
+from cockpit_source.publish import read_copy_path
 from cockpit_source.report import create_console, create_table
 from cockpit_source.sandbox import CSP_CLIENT, TOKEN_SCOPE, EventKind, Sandbox, running_sandbox
 from cockpit_source.sandbox_command import DEFAULT_PORT, write_project
@@ -174,8 +175,10 @@ def _print_next_steps(console: Console, folder: Path, days: int) -> None:
     columns = "sku_name, total_licenses, consumed_licenses, valid_from::DATE AS since, valid_to::DATE AS until"
     query = f"SELECT {columns} FROM cockpit.license_history WHERE valid_to IS NOT NULL LIMIT 10"
     python = os.path.relpath(sys.executable) if program != "cockpit" else "python"
-    database = f"{place}/{DATABASE_NAME}"
-    console.print(f"Database: {database}, dataset cockpit. Try next:", soft_wrap=True)
+    database = os.path.relpath(read_copy_path(folder / DATABASE_NAME))
+    console.print(
+        f"Database: {place}/{DATABASE_NAME}, dataset cockpit; readers open its copy. Try next:", soft_wrap=True
+    )
     for line in (
         f"{python} -c \"import duckdb; duckdb.connect('{database}', read_only=True).sql('{query}').show()\"",
         f"{program} sandbox --day {days}   # serve the next day; leave it running",

@@ -29,7 +29,6 @@ from cockpit_source.errors import CockpitError, NothingToRetry
 from cockpit_source.fetch import Fetcher, utc_now
 from cockpit_source.hooks import tell_after_run
 from cockpit_source.load_result import LoadResult, UnreadScope
-from cockpit_source.lock import run_lock
 from cockpit_source.outcomes import ScopeResult
 from cockpit_source.pacing import Pacer
 from cockpit_source.packages import (
@@ -40,15 +39,17 @@ from cockpit_source.packages import (
     collect_packages,
 )
 from cockpit_source.pipeline import work_folder
+from cockpit_source.publish import publish_read_copy
 from cockpit_source.recovery import Run, RunOpener
 from cockpit_source.run_record import RunRecord
+from cockpit_source.runner_lock import RunnerLock, one_runner
 from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.scopes import GOOD_OUTCOMES
 from cockpit_source.settings import Settings
 from cockpit_source.source import batch_results
 from cockpit_source.spool import read_batch, to_batch
 from cockpit_source.stopping import StopRequest
-from cockpit_source.warehouse import Warehouse
+from cockpit_source.warehouse import Warehouse, database_file, waiting_for_readers
 
 MAX_UNREAD_SHOWN = 50
 _UNREAD_COLUMNS = list(UnreadScope.__dataclass_fields__)
@@ -133,7 +134,15 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
     began = time.monotonic()
     folder = work_folder(pipeline)
     warehouse = Warehouse(pipeline)
-    with dlt.config.values(_dlt_options(pipeline)), _frugal_arrow(), _quiet_dlt(), run_lock(folder):
+    with (
+        dlt.config.values(_dlt_options(pipeline)),
+        _frugal_arrow(),
+        _quiet_dlt(),
+        one_runner(pipeline) as lock,
+        waiting_for_readers(
+            settings.lock_wait_seconds, progress.notes.append, lambda: order.stop_request.reason is not None
+        ),
+    ):
         warehouse.check()
         if abort_unfinished_package(pipeline):
             progress.notes.append("Aborted a load package that was left unfinished; its rows are loaded anew.")
@@ -167,7 +176,7 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
             loader = PackageLoader(
                 pipeline, run.facts, run.spool, run.scope_list, record, guard, progress.notes.append
             )
-            _read_and_load(run, record, fetcher, loader, progress, order)
+            _read_and_load(run, record, fetcher, loader, lock, progress, order)
         result = LoadResult(
             run_id=record.run_id,
             status=record.status(interrupted=order.stop_request.reason is not None),
@@ -190,7 +199,20 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
             listing_problem=run.info.listing_problem,
         )
         run.spool.remove()
+        _publish(pipeline, settings, progress)
     return result
+
+
+def _publish(pipeline: dlt.Pipeline, settings: Settings, progress: LoadProgress) -> None:
+    """Publish the read copy of a DuckDB file, unless that is switched off."""
+    database = database_file(pipeline)
+    if settings.publish_read_copy and database is not None and pipeline.destination.destination_name == "duckdb":
+        publish_read_copy(
+            database,
+            pipeline.pipeline_name,
+            wait_seconds=settings.lock_wait_seconds,
+            note=progress.notes.append,
+        )
 
 
 @contextmanager
@@ -248,6 +270,7 @@ def _read_and_load(
     record: RunRecord,
     fetcher: Fetcher,
     loader: PackageLoader,
+    lock: RunnerLock,
     progress: LoadProgress,
     order: _Order,
 ) -> None:
@@ -261,6 +284,7 @@ def _read_and_load(
     reader.start()
     try:
         for batches, is_last in collect_packages(queue):
+            lock.verify()
             if is_last:
                 loader.load_last(batches, order.now(), interrupted=order.stop_request.reason is not None)
             else:

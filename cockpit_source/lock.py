@@ -1,4 +1,4 @@
-"""One run at a time per pipeline and machine: a lock on its work folder that ends with its process."""
+"""Locks between processes of one machine: files whose lock the kernel releases when their process dies."""
 
 from __future__ import annotations
 
@@ -21,20 +21,36 @@ def run_lock(folder: Path) -> Iterator[None]:
         WarehouseBusy: another run holds it; the message names its process.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _FILE_NAME).open("a+", encoding="utf-8") as file:
+    with file_lock(folder / _FILE_NAME):
+        yield
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """As `run_lock`, with a file of any name in a folder that is there. The file stays.
+
+    Raises:
+        WarehouseBusy: another run holds it.
+        OSError: the file cannot be written.
+    """
+    with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise WarehouseBusy(
-                f"Another load or prune of the same tenant and database is running (process {holder}). "
-                "Wait until it ends, or stop it, then run again. Nothing was lost."
-            ) from None
+            raise busy(f"process {file.read().strip() or 'unknown'}") from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def busy(holder: str) -> WarehouseBusy:
+    """The error of a run that may not begin beside `holder`."""
+    return WarehouseBusy(
+        f"Another load or prune of the same tenant and database is running ({holder}). "
+        "Wait until it ends, or stop it, then run again. Nothing was lost."
+    )
 
 
 def lock_holder(folder: Path) -> str | None:

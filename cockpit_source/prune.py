@@ -13,9 +13,9 @@ from typing import Any
 import dlt
 from rich.console import Console
 
-from cockpit_source.lock import run_lock
 from cockpit_source.pipeline import work_folder
 from cockpit_source.report import create_table
+from cockpit_source.runner_lock import one_runner
 from cockpit_source.scopes import GOOD_OUTCOMES
 from cockpit_source.spool import Spool, list_spools
 from cockpit_source.warehouse import DatasetClient, Warehouse
@@ -114,7 +114,7 @@ def prune(
     tables: tuple[PrunedTable, ...] = ()
     removable: list[Spool] = []
     kept: list[KeptSpool] = []
-    with run_lock(folder):
+    with one_runner(pipeline):
         with warehouse.opened(read_only=False) as opened:
             client = opened if opened is not None and opened.has_table("runs") else None
             if client is not None:

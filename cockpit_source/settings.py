@@ -68,6 +68,10 @@ KEYS: dict[str, Key] = {
     "run_deadline_minutes": Key(values.number(0.01, 10_080), "a number from 0.01 to 10080, or left out"),
     "max_drop_scopes": Key(values.whole_number(0, 10_000_000), "a whole number from 0 to 10000000", 10),
     "max_drop_percent": Key(values.number(0, 100), "a number from 0 to 100", 5.0),
+    "lock_wait_seconds": Key(
+        values.number(0, 86_400), "a number from 0 to 86400: how long to wait for a reader of the DuckDB file", 120.0
+    ),
+    "publish_read_copy": Key(values.read_flag, "true or false: copy the DuckDB file for readers after a run", True),
     "after_run_command": Key(values.read_text, "a command that runs after every load"),
     "after_run_webhook": Key(values.read_webhook, "an https address, told of every load", secret=True),
 }
@@ -120,6 +124,8 @@ class Settings:
     run_deadline_minutes: float | None = None
     max_drop_scopes: int = 10
     max_drop_percent: float = 5.0
+    lock_wait_seconds: float = 120.0
+    publish_read_copy: bool = True
     page_size: int = 2000
     contact_data: bool = False
     gdap_relationships: bool = False
@@ -250,6 +256,8 @@ def _assemble(read: Mapping[str, Any]) -> Settings:
                 "run_deadline_minutes",
                 "max_drop_scopes",
                 "max_drop_percent",
+                "lock_wait_seconds",
+                "publish_read_copy",
                 "page_size",
                 "contact_data",
                 "gdap_relationships",

@@ -14,12 +14,13 @@ from typing import Any
 import dlt
 
 from cockpit_source import status_sql
-from cockpit_source.errors import EXIT_ALL_READ, EXIT_SOME_NOT_READ, ConfigurationError
+from cockpit_source.errors import EXIT_ALL_READ, EXIT_SOME_NOT_READ, ConfigurationError, WarehouseBusy
 from cockpit_source.lock import lock_holder
 from cockpit_source.pipeline import work_folder
+from cockpit_source.publish import read_copy_path
 from cockpit_source.scopes import GOOD_OUTCOMES, OUTCOMES
 from cockpit_source.spool import list_spools
-from cockpit_source.warehouse import DatasetClient, Warehouse
+from cockpit_source.warehouse import DatasetClient, Warehouse, database_file
 
 UNCOMMITTED = "uncommitted"
 
@@ -126,6 +127,7 @@ class Status:
     spool_folder: str
     max_age_hours: float | None
     spooled_run: SpooledRun | None
+    copied_at: datetime | None = None
     runs: tuple[RunLine, ...] = ()
     outcomes: dict[str, int] = field(default_factory=dict)
     listed: int = 0
@@ -157,7 +159,8 @@ def read_status(
 
     Raises:
         ConfigurationError: `max_age_hours` does not work.
-        WarehouseError: the warehouse cannot be read; WarehouseBusy while a load writes a DuckDB file.
+        WarehouseError: the warehouse cannot be read; WarehouseBusy while a load writes a DuckDB file that has no
+            read copy.
     """
     if max_age_hours is not None and not 0 < max_age_hours <= _MAX_AGE_HOURS:
         raise ConfigurationError(
@@ -177,6 +180,27 @@ def read_status(
         "max_age_hours": max_age_hours,
         "spooled_run": find_spooled_run(folder, tenant_key),
     }
+    oldest = None if max_age_hours is None else now - timedelta(hours=max_age_hours)
+    try:
+        return _read(warehouse, tenant_key, common, runs, oldest, limit)
+    except WarehouseBusy:
+        # a load writes: the copy for readers is as of the end of the run before
+        copy = _find_copy(pipeline)
+        if copy is None:
+            raise
+        common["copied_at"] = datetime.fromtimestamp(copy.stat().st_mtime, UTC)
+        return _read(Warehouse(pipeline, copy=copy), tenant_key, common, runs, oldest, limit)
+
+
+def _find_copy(pipeline: dlt.Pipeline) -> Path | None:
+    database = database_file(pipeline)
+    copy = None if database is None else read_copy_path(database)
+    return copy if copy is not None and copy.exists() else None
+
+
+def _read(
+    warehouse: Warehouse, tenant_key: str, common: dict[str, Any], runs: int, oldest: datetime | None, limit: int
+) -> Status:
     with warehouse.opened(read_only=True) as client:
         if client is None or not client.has_table("runs"):
             return Status(**common)
@@ -184,7 +208,6 @@ def read_status(
         lines = reader.read_runs(runs)
         if not lines:
             return Status(**common)
-        oldest = None if max_age_hours is None else now - timedelta(hours=max_age_hours)
         counts = reader.count_listed(oldest)
         return Status(
             **common,

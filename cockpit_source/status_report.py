@@ -27,7 +27,8 @@ def to_json(status: Status) -> dict[str, Any]:
     """The status as plain values; times are ISO 8601 in UTC, what is not known is null.
 
     Keys: `tenant`, `read_at`, `destination`, `dataset`, `dlt_folder`, `spool_folder`, `max_age_hours`, `exit_code`;
-    `spooled_run` (run_id, started_at, done, total, process) or null;
+    `spooled_run` (run_id, started_at, done, total, process) or null; `copied_at` when the database was in use and its
+    read copy was read instead, else null;
     `runs`, the last first (run_id, started_at, finished_at, status, scopes_total, scopes_read, license_rows,
     requests, throttled, emptied, delisted, row_change, seat_change);
     of the last run `outcomes` (scopes by outcome), `emptied` and `delisted` (scopes, with rows_before) and
@@ -103,6 +104,9 @@ class _Printer:
         ]
         if status.spooled_run is not None:
             lines.append(self._describe_spooled(status.spooled_run))
+        if status.copied_at is not None:
+            age = describe_age(status.copied_at, status.read_at)
+            lines.append(("read copy", f"the database is in use; what follows is its copy, published {age}"))
         self._print_table(lines)
 
     def _describe_spooled(self, run: SpooledRun) -> tuple[str, str]:

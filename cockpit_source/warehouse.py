@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,43 @@ from cockpit_source.scope_list import HELD_SCHEMA, PRIOR_SCHEMA
 
 _CHUNK_ROWS = 10_000
 _LOCK_HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+_POLL_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class _Patience:
+    """How long each opening waits for another process that has the DuckDB file open."""
+
+    seconds: float
+    note: Callable[[str], None]
+    stopped: Callable[[], bool]
+
+    def wait(self, give_up_at: float, error: WarehouseError, *, first: bool) -> bool:
+        """Whether to try again, after a moment."""
+        if not isinstance(error, WarehouseBusy) or self.stopped() or time.monotonic() >= give_up_at:
+            return False
+        if first:
+            self.note(f"{str(error).split(' DuckDB allows')[0]} Waiting up to {self.seconds:g} s until it is closed.")
+        time.sleep(min(_POLL_SECONDS, max(0.0, give_up_at - time.monotonic())))
+        return True
+
+
+_patience: ContextVar[_Patience | None] = ContextVar("patience", default=None)
+
+
+@contextmanager
+def waiting_for_readers(
+    seconds: float, note: Callable[[str], None], stopped: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """In this thread, each opening waits up to `seconds` while another process has the DuckDB file open.
+
+    `note` is told once for each; `stopped` ends the waiting.
+    """
+    token = _patience.set(_Patience(seconds, note, stopped))
+    try:
+        yield
+    finally:
+        _patience.reset(token)
 
 
 class DatasetClient:
@@ -84,8 +124,10 @@ class _QualifiedNames(dict[str, str]):
 class Warehouse:
     """The dataset of a pipeline, for reading."""
 
-    def __init__(self, pipeline: dlt.Pipeline) -> None:
+    def __init__(self, pipeline: dlt.Pipeline, *, copy: Path | None = None) -> None:
+        """`copy` is a copy of the DuckDB file, to be read instead of it."""
         self._pipeline = pipeline
+        self._copy = copy
 
     @property
     def location(self) -> str:
@@ -204,32 +246,52 @@ class Warehouse:
 
     @contextmanager
     def _pipeline_client(self, *, read_only: bool = False) -> Iterator[Any]:
-        try:
-            sql_client: Any = self._pipeline.sql_client()
-            with (
-                _read_only(sql_client.credentials) if read_only and self._is_duckdb else nullcontext(),
-                ExitStack() as stack,
-            ):
-                self._open(sql_client, stack)
+        with ExitStack() as stack:
+            sql_client = self._open(stack, read_only=read_only)
+            try:
                 yield sql_client
-        except DestinationUndefinedEntity:
-            raise
-        except DestinationException as error:
-            raise to_warehouse_error(error, self.location) from error
+            except DestinationUndefinedEntity:
+                raise
+            except DestinationException as error:
+                raise to_warehouse_error(error, self.location) from error
 
-    def _open(self, sql_client: Any, stack: ExitStack) -> None:
-        try:
-            stack.enter_context(sql_client)
-        except DestinationException:
-            raise
-        except Exception as error:
-            # dlt passes on what some drivers raise, such as that of PostgreSQL
-            raise to_warehouse_error(error, self.location) from error
+    def _open(self, stack: ExitStack, *, read_only: bool) -> Any:
+        """An open client, closed with `stack`; waits for readers where that was asked for."""
+        patience = _patience.get()
+        give_up_at = time.monotonic() + (patience.seconds if patience else 0.0)
+        waited = False
+        while True:
+            sql_client: Any = self._pipeline.sql_client()
+            with ExitStack() as opening:
+                if self._is_duckdb:
+                    opening.enter_context(_opened_as(sql_client.credentials, self._copy, read_only=read_only))
+                try:
+                    opening.enter_context(sql_client)
+                except Exception as error:
+                    # dlt passes on what some drivers raise, such as that of PostgreSQL
+                    busy = to_warehouse_error(error, self.location)
+                    if patience is None or not patience.wait(give_up_at, busy, first=not waited):
+                        raise busy from error
+                    waited = True
+                    continue
+                stack.push(opening.pop_all())
+                return sql_client
 
 
 def describe_location(pipeline: dlt.Pipeline) -> str:
     """The destination of `pipeline` as an address without a password."""
     return str(pipeline.destination_client().config)
+
+
+def database_file(pipeline: dlt.Pipeline) -> Path | None:
+    """The file that is the database, or the catalogue of a DuckLake; None where it is not a file."""
+    credentials: Any = pipeline.destination_client().config.credentials
+    kind = pipeline.destination.destination_name
+    if kind == "duckdb":
+        return Path(credentials.database)
+    if kind == "ducklake" and credentials.catalog.drivername in ("sqlite", "duckdb"):
+        return Path(credentials.catalog.database)
+    return None
 
 
 def to_warehouse_error(error: BaseException, location: str) -> WarehouseError:
@@ -259,13 +321,17 @@ def _reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _read_only(credentials: Any) -> Iterator[None]:
-    """Open DuckDB files read only while the context lasts; dlt may keep `credentials` for later loads."""
-    usual, credentials.read_only = credentials.read_only, True
+def _opened_as(credentials: Any, copy: Path | None, *, read_only: bool) -> Iterator[None]:
+    """Open a DuckDB file read only, or its copy; dlt may keep `credentials` for later loads."""
+    usual = credentials.read_only, credentials.database
+    if read_only or copy:
+        credentials.read_only = True
+    if copy:
+        credentials.database = str(copy)
     try:
         yield
     finally:
-        credentials.read_only = usual
+        credentials.read_only, credentials.database = usual
 
 
 def _in_utc(row: dict[str, Any]) -> dict[str, Any]:

@@ -360,8 +360,9 @@ def test_database_in_a_missing_folder_is_told(loaded: Path, api: Sandbox, cockpi
 
 @pytest.mark.parametrize("writes", [True, False], ids=["writer", "reader"])
 def test_database_in_use_names_the_process_and_costs_nothing(
-    loaded: Path, api: Sandbox, cockpit: Command, writes: bool
+    loaded: Path, api: Sandbox, cockpit: Command, writes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SOURCES__COCKPIT__LOCK_WAIT_SECONDS", "0")
     program = (
         f"import duckdb, sys; held = duckdb.connect({str(loaded / 'w.duckdb')!r}, read_only={not writes}); "
         "print('held', flush=True); sys.stdin.read()"

@@ -64,6 +64,8 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
     "run_deadline_minutes": [(0.01, 0.01), (10_080, 10_080.0), ("90", 90.0)],
     "max_drop_scopes": [(0, 0), (10_000_000, 10_000_000), ("25", 25)],
     "max_drop_percent": [(0, 0.0), (100, 100.0), ("2.5", 2.5)],
+    "lock_wait_seconds": [(0, 0.0), (86_400, 86_400.0), ("0.5", 0.5)],
+    "publish_read_copy": [(False, False), ("true", True)],
     "after_run_command": [("notify --all", "notify --all")],
     "after_run_webhook": [("https://hooks.example.com/a?key=b", "https://hooks.example.com/a?key=b")],
 }
@@ -162,6 +164,8 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
     "run_deadline_minutes": _number(0, 10_081),
     "max_drop_scopes": _whole_number(-1, 10_000_001),
     "max_drop_percent": _number(-0.1, 100.1),
+    "lock_wait_seconds": _number(-0.1, 86_401),
+    "publish_read_copy": _FLAG,
     "after_run_command": _NO_TEXT,
     "after_run_webhook": [
         *_NO_TEXT,
@@ -182,6 +186,8 @@ DEFAULTS: dict[str, Any] = {
     "run_deadline_minutes": None,
     "max_drop_scopes": 10,
     "max_drop_percent": 5.0,
+    "lock_wait_seconds": 120.0,
+    "publish_read_copy": True,
     "page_size": 2000,
     "contact_data": False,
     "gdap_relationships": False,

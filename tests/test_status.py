@@ -24,6 +24,7 @@ from cockpit_source.errors import CallRecord, ConfigurationError, WarehouseError
 from cockpit_source.lock import run_lock
 from cockpit_source.outcomes import ScopeResult
 from cockpit_source.pipeline import work_folder
+from cockpit_source.publish import read_copy_path
 from cockpit_source.scopes import ListedScope, Scope
 from cockpit_source.spool import RunInfo, Spool, to_batch
 from cockpit_source.status import RunLine, SpooledRun, Status, read_status
@@ -510,8 +511,14 @@ def test_command_needs_neither_credentials_nor_scopes_and_calls_no_api(two_scope
 def test_command_reads_beside_a_reader_and_not_beside_a_writer(two_scopes: Inventory) -> None:
     with database_open(two_scopes, read_only=True):
         assert cockpit(two_scopes, "status").returncode == 0
+    copy = read_copy_path(two_scopes.database)
     with database_open(two_scopes, read_only=False):
+        beside = cockpit(two_scopes, "status")
+        copy.unlink()
         busy = cockpit(two_scopes, "status")
+    assert beside.returncode == 0
+    assert "read copy      the database is in use; what follows is its copy, published " in beside.stdout
+    assert "0 of 2 listed scopes were not read last\n" in beside.stdout
     assert (busy.returncode, busy.stdout) == (6, "")
     assert "is in use by process" in busy.stderr
 

@@ -22,6 +22,9 @@ _SMOOTHING = 1 / 16
 MIN_RATE = 2.0
 """Calls a second to which throttling alone lowers the pace; below, the waits that the API asks for do the rest."""
 
+# where the rate turns out not to matter, though it was never seen higher
+_UNSURE_RATE = 20.0
+
 _WINDOW_SECONDS = 1.0
 _SHORTEST_WINDOW_SECONDS = 0.05
 _BELOW_THE_LIMIT = 0.97
@@ -99,7 +102,10 @@ class RateCeiling:
         self._accepted: deque[float] = deque()
         self._count = 0
         self._counted_from: float | None = None
+        self._throttled_at = float("-inf")
         self._episode_until = float("-inf")
+        self._rate_of_late_call = 0.0
+        self._most_with_late_calls = float("inf")
         self._plateau = 0.0
         self._in_a_row = 0
         self._before_the_row = 0.0
@@ -113,24 +119,37 @@ class RateCeiling:
 
     def accept(self, started_at: float, now: float) -> None:
         """Take in that a call was answered."""
+        if self._learned is not None and started_at < self._throttled_at:
+            # accepted before the 429, only its answer came later
+            most = max(self._learned, self._most_with_late_calls)
+            self._learned = min(most, self._learned + self._rate_of_late_call)
+            return
         self._count += 1
         if self._counted_from is None:
             self._counted_from = started_at
-        self._accepted.append(now)
-        self._forget(now)
+        self._accepted.append(started_at)
+        while self._accepted[0] <= started_at - 2 * _WINDOW_SECONDS:
+            self._accepted.popleft()
 
     def throttle(self, started_at: float, now: float, asked_seconds: float | None) -> bool:
         """Take in that a call was throttled and asked to wait; whether it is the first to tell so."""
         if started_at < self._episode_until:
             return False
-        self._forget(now)
+        # by starts, since answers come late and out of order
+        while self._accepted and self._accepted[0] <= started_at - _WINDOW_SECONDS:
+            self._accepted.popleft()
         known = self.rate(now)
         is_soon = now - self._episode_until < _SOON_SECONDS
         accepted = self._accepted_rate(now, asked_seconds or 0.0, is_first=known is None)
         if known is None:
             self._learned = max(MIN_RATE, accepted * _BELOW_THE_LIMIT)
+            self._before_the_row = max(_UNSURE_RATE, self._learned)
         else:
             self._learned = self._lower(known, accepted, is_soon=is_soon)
+        is_measured = self._learned == accepted * _BELOW_THE_LIMIT
+        self._rate_of_late_call = self._learned / max(1, self._counted(asked_seconds)) if is_measured else 0.0
+        self._most_with_late_calls = float("inf") if known is None else known * _BELOW_THE_LIMIT
+        self._throttled_at = started_at
         self._lengthen_plateau(known, asked_seconds or 0.0)
         self._episode_until = now + max(asked_seconds or 0.0, _WINDOW_SECONDS)
         self._count, self._counted_from = 0, None
@@ -165,6 +184,5 @@ class RateCeiling:
             window = min(window, max(now - since + asked_seconds, _SHORTEST_WINDOW_SECONDS))
         return len(self._accepted) / window
 
-    def _forget(self, now: float) -> None:
-        while self._accepted and self._accepted[0] <= now - _WINDOW_SECONDS:
-            self._accepted.popleft()
+    def _counted(self, asked_seconds: float | None) -> int:
+        return self._count if (asked_seconds or 0.0) > 2 * _WINDOW_SECONDS else len(self._accepted)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cockpit_source.limiter import MIN_RATE, ConcurrencyLimit, Ending
@@ -109,12 +109,16 @@ class Simulation:
 @pytest.mark.parametrize("calls", [20, 100, 400])
 def test_rate_settles_just_below_that_of_the_gateway(style: str, calls: int, latency: float) -> None:
     simulation = Simulation(Gateway(calls, style=style), latency)
-    simulation.run(21)
-    assert simulation.rate(21) >= 0.93 * min(calls, 96 / latency)
-    assert len(simulation.throttled) <= max(0.02 * len(simulation.gateway.accepted), 30)
-    simulation.run(279)
-    assert simulation.rate(279) >= 0.93 * min(calls, 96 / latency)
-    assert len(simulation.throttled) <= 0.02 * len(simulation.gateway.accepted)
+    simulation.run(300)
+    assert simulation.rate(300) >= 0.8 * min(calls, 96 / latency)
+    assert len(simulation.throttled) <= 0.01 * len(simulation.gateway.accepted)
+
+
+def test_load_of_2000_calls_at_a_limit_of_100_a_second_takes_hardly_longer_than_it_must() -> None:
+    simulation = Simulation(Gateway(100))
+    simulation.run(20.5)
+    assert simulation.rate(20.5) >= 0.95 * 100
+    assert len(simulation.throttled) <= 0.02 * 2000
 
 
 @pytest.mark.parametrize("style", ["sliding", "bucket"])
@@ -180,6 +184,7 @@ def _play(pacer: Pacer, clock: Clock, steps: Sequence[tuple[Ending, float, float
         pacer.end_call(started_at, Ending.OTHER)
 
 
+@settings(deadline=None, max_examples=50)
 @given(STEPS, st.integers(1, 256))
 def test_after_anything_calls_stay_within_bounds_and_grow_back(
     steps: list[tuple[Ending, float, float | None, bool]], most: int
@@ -201,6 +206,7 @@ def test_after_anything_calls_stay_within_bounds_and_grow_back(
     assert limit.allowed == most
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([*Ending]), max_size=50), st.integers(1, 256))
 def test_concurrency_after_any_endings_grows_back_to_the_most_by_successes(endings: list[Ending], most: int) -> None:
     limit = ConcurrencyLimit(most)
@@ -212,6 +218,7 @@ def test_concurrency_after_any_endings_grows_back_to_the_most_by_successes(endin
     assert limit.allowed == most
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 0.2), min_size=30, max_size=200), st.floats(0.5, 200))
 def test_starts_are_never_above_max_requests_per_second(pauses: list[float], most: float) -> None:
     clock = Clock()

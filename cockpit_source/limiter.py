@@ -117,8 +117,8 @@ class RateCeiling:
         growing = max(0.0, (now - self._episode_until) / self._plateau - 1.0)
         return self._learned * (1.0 + growing**3)
 
-    def accept(self, started_at: float, now: float) -> None:
-        """Take in that a call was answered."""
+    def accept(self, started_at: float) -> None:
+        """Take in that a call started then was answered."""
         if self._learned is not None and started_at < self._throttled_at:
             # accepted before the 429, only its answer came later
             most = max(self._learned, self._most_with_late_calls)

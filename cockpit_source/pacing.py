@@ -99,7 +99,7 @@ class Pacer:
         self._concurrency.end_call(started_at, now, ending, self.in_flight)
         self.in_flight -= 1
         if ending is Ending.FINE:
-            self._ceiling.accept(started_at, now)
+            self._ceiling.accept(started_at)
         elif ending is Ending.THROTTLED:
             is_news = self._ceiling.throttle(started_at, now, asked_seconds)
             if is_news and asked_seconds is None:

@@ -152,7 +152,7 @@ def main() -> None:
             time.sleep(2)
             contender = CONTENDERS[name]
             calls = load(sandbox, lambda database, contender=contender: contender.command(project, database))  # type: ignore[misc]
-            print(format_line(contender.title + f" ({name})", calls, scopes, arguments.limit), flush=True)
+            print(format_line(name, calls, scopes, arguments.limit), flush=True)
         time.sleep(2)
         halved_at: list[float] = []
         halved = load(sandbox, ours, lambda: halve_when_calls_come(sandbox, arguments.limit, halved_at))

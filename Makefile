@@ -39,10 +39,11 @@ prove: $(READY)  ## what takes long to prove: 100 killed loads on DuckDB, then o
 demo: $(READY)  ## load five simulated days into cockpit_demo/, no credentials needed
 	$(BIN)/cockpit demo
 
-bench: $(READY)  ## the load beside what one would write instead, loads of 4,000 and 40,000 scopes, a small one
+bench: $(READY)  ## the load beside what one would write instead, loads of 4,000 and 40,000 scopes, a small one, a throttled one
 	$(BIN)/python benchmarks/compare_loads.py
 	$(BIN)/python benchmarks/load_scale.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/throttled.py
 
 readme: $(READY)  ## fill in what README.md takes from the code and from runs
 	$(BIN)/python docs/update_readme.py

@@ -17,15 +17,20 @@ import requests
 from cockpit_source.answers import Answer, read_answer, to_throttled, to_transport_error
 from cockpit_source.auth import ClientCredentialsTokens, ReadyToken, Token, TokenProvider
 from cockpit_source.errors import ApiError, CallRecord, RunStopped, SignInRefused
-from cockpit_source.pacing import Backoff, Pacer
+from cockpit_source.limiter import Ending
+from cockpit_source.pacing import Backoff, Pacer, retry_after_seconds
 from cockpit_source.scopes import Scope
 from cockpit_source.settings import Settings
 from cockpit_source.transforms import is_uuid
 from cockpit_source.transport import Reply, Result, Transport
 
+_ENDINGS = {429: Ending.THROTTLED, 503: Ending.OVERLOADED}
+
 
 class CallCounter:
     """Counts over all calls of a client, for progress and for `runs`; `in_flight` is the current number.
+
+    `peak` is the most that were in flight, `allowed` how many the pacer lets be in flight now.
 
     Counted on the event loop of the client only, and read from anywhere.
     """
@@ -34,10 +39,13 @@ class CallCounter:
         self.requests = 0
         self.throttled = 0
         self.in_flight = 0
+        self.peak = 0
+        self.allowed: int | None = None
 
     def __enter__(self) -> CallCounter:
         self.requests += 1
         self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,7 +65,7 @@ class CockpitClient:
 
     def __init__(self, settings: Settings, *, pacer: Pacer | None = None, transport: Transport | None = None) -> None:
         self._settings = settings
-        self._pacer = pacer or Pacer(settings.max_requests_per_second)
+        self._pacer = pacer or Pacer(settings.max_requests_per_second, settings.max_concurrency)
         self._transport = transport or Transport(settings.timeout_seconds, settings.max_concurrency)
         self._backoff = Backoff(settings.max_attempts, self._pacer.sleep)
         self.tokens = _create_tokens(settings, self._transport, self._backoff)
@@ -151,8 +159,10 @@ class CockpitClient:
         return read_answer(reply, call.to_record(reply.status))
 
     async def _send(self, path: str, params: Mapping[str, str], token: Token, call: _CallInProgress) -> Reply:
-        if not await self._pacer.start_call():
+        started_at = await self._pacer.start_call()
+        if started_at is None:
             raise RunStopped("The run ended before this call.")
+        ending, asked = Ending.OTHER, None
         headers = {
             "Authorization": f"Bearer {token.value}",
             "X-Tenant": self._settings.tenant,
@@ -161,9 +171,17 @@ class CockpitClient:
         try:
             with self.calls:
                 url = self._settings.base_url + path
-                return await self._transport.send("GET", url, headers=headers, params=params)
+                reply = await self._transport.send("GET", url, headers=headers, params=params)
+            ending = _ENDINGS.get(reply.status, Ending.FINE if reply.status < 500 else Ending.OTHER)
+            asked = retry_after_seconds(reply.headers)
+            return reply
         except requests.RequestException as error:
+            if isinstance(error, requests.Timeout):
+                ending = Ending.OVERLOADED
             raise to_transport_error(error, call.to_record(None)) from error
+        finally:
+            self._pacer.end_call(started_at, ending, asked)
+            self.calls.allowed = self._pacer.allowed
 
 
 class _CallInProgress:

@@ -23,7 +23,7 @@ GRACE_SECONDS = 3.0
 
 _FAILURES = frozenset({"failed", "deferred"})
 # results that wait for the consumer; more would only be memory
-QUEUED_RESULTS = 128
+QUEUED_RESULTS = 64
 _POLL_SECONDS = 0.01
 
 Clock = Callable[[], datetime]

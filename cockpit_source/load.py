@@ -146,7 +146,7 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
         warehouse.check()
         if abort_unfinished_package(pipeline):
             progress.notes.append("Aborted a load package that was left unfinished; its rows are loaded anew.")
-        pacer = Pacer(settings.max_requests_per_second)
+        pacer = Pacer(settings.max_requests_per_second, settings.max_concurrency)
         with CockpitClient(settings, pacer=pacer) as client:
             lister = ScopeLister(
                 settings,

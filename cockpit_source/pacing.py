@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import threading
 import time
@@ -10,8 +11,13 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from cockpit_source.limiter import ConcurrencyLimit, Ending, RateCeiling
+
 BACKOFF_BASE_SECONDS = 0.5
 BACKOFF_CAP_SECONDS = 30.0
+
+BARE_HOLD_SECONDS = 0.5
+"""How long everyone waits after a 429 that does not say how long."""
 
 # a wait that is asked to stop goes on for this long at most
 _STOP_SECONDS = 0.05
@@ -39,35 +45,83 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None)
 
 
 class Pacer:
-    """Shared by all workers of a run: spaces calls out, holds everyone after a Retry-After, ends waits at a stop.
+    """Shared by all workers of a run: says when a call may start, from how the calls before ended.
 
-    The one place for a limiter that adapts: every call passes `start_call`. All workers are on one event loop, which
-    is why there is no lock; `stop` may be set from any thread.
+    No more than `max_concurrency` calls are in flight, and no more than `max_requests_per_second` start. Below these
+    bounds the pace is what the API takes, see `limiter`. A Retry-After holds everyone; waits end at a stop.
+
+    All workers are on one event loop, which is why there is no thread lock; `stop` may be set from any thread.
     """
 
     def __init__(
         self,
         max_requests_per_second: float | None = None,
+        max_concurrency: int = 256,
         *,
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stop = stop or threading.Event()
-        self._interval = 1.0 / max_requests_per_second if max_requests_per_second else 0.0
+        self.in_flight = 0
+        self._max_rate = max_requests_per_second or math.inf
         self._clock = clock
+        self._concurrency = ConcurrencyLimit(max_concurrency)
+        self._ceiling = RateCeiling()
         self._next_start = 0.0
         self._hold_until = 0.0
+        # whoever has it waits for the next start, the others for their turn
+        self._turn = asyncio.Lock()
+        self._freed: asyncio.Future[None] | None = None
 
-    async def start_call(self) -> bool:
-        """Wait until a call may start; False when the run stopped meanwhile."""
-        while not self.stop.is_set():
-            now = self._clock()
-            wait = max(self._next_start, self._hold_until) - now
-            if wait <= 0:
-                self._next_start = max(self._next_start, now - self._interval) + self._interval
-                return True
-            await self.sleep(wait)
-        return False
+    @property
+    def allowed(self) -> int:
+        """Calls that may be in flight now."""
+        return self._concurrency.allowed
+
+    async def start_call(self) -> float | None:
+        """Wait until a call may start and say when it did, for `end_call`; None when the run stopped meanwhile."""
+        if not self._turn.locked() and (started_at := self._try_start()) is not None:
+            return started_at
+        async with self._turn:
+            while not self.stop.is_set():
+                started_at = self._try_start()
+                if started_at is not None:
+                    return started_at
+                if self.in_flight >= self.allowed:
+                    await self._wait_for_an_end()
+                else:
+                    await self.sleep(max(self._next_start, self._hold_until) - self._clock())
+        return None
+
+    def end_call(self, started_at: float, ending: Ending, asked_seconds: float | None = None) -> None:
+        """Take in how a call ended, and the wait that it was asked for."""
+        now = self._clock()
+        self._concurrency.end_call(started_at, now, ending, self.in_flight)
+        self.in_flight -= 1
+        if ending is Ending.FINE:
+            self._ceiling.accept(started_at)
+        elif ending is Ending.THROTTLED:
+            is_news = self._ceiling.throttle(started_at, now, asked_seconds)
+            if is_news and asked_seconds is None:
+                self.hold(BARE_HOLD_SECONDS)
+        if self._freed is not None and not self._freed.done():
+            self._freed.set_result(None)
+
+    def _try_start(self) -> float | None:
+        now = self._clock()
+        if self.stop.is_set() or self.in_flight >= self.allowed or now < max(self._next_start, self._hold_until):
+            return None
+        interval = 1.0 / min(self._max_rate, self._ceiling.rate(now) or math.inf)
+        # one call may follow early, so that a sleep that took too long costs nothing
+        self._next_start = max(self._next_start, now - interval) + interval
+        self.in_flight += 1
+        return now
+
+    async def _wait_for_an_end(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._freed = loop.create_future()
+        await asyncio.wait([self._freed], timeout=_STOP_SECONDS)
+        self._freed = None
 
     def hold(self, seconds: float) -> None:
         """Let no call of any worker start for `seconds` from now."""

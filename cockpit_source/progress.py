@@ -105,8 +105,13 @@ class ProgressDisplay:
             doing = f"{_describe_seconds_left(record)}{rate:.0f} calls/s"
         return (
             f"{doing}, {record.done - record.good} not read, {record.license_rows} rows, "
-            f"{record.calls.in_flight} in flight, {self._progress.packages} packages loaded"
+            f"{_describe_in_flight(record)}, {self._progress.packages} packages loaded"
         )
+
+
+def _describe_in_flight(record: RunRecord) -> str:
+    allowed = "" if record.calls.allowed is None else f" of {record.calls.allowed}"
+    return f"{record.calls.in_flight}{allowed} in flight"
 
 
 def _describe_seconds_left(record: RunRecord) -> str:

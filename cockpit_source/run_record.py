@@ -123,5 +123,7 @@ class RunRecord:
             "license_rows": self.license_rows,
             "requests": self.requests,
             "throttled": self.calls.throttled,
+            "peak_concurrency": self.calls.peak or None,
+            "final_concurrency": self.calls.allowed,
             "version": __version__,
         }

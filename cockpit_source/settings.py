@@ -60,7 +60,7 @@ KEYS: dict[str, Key] = {
     "page_size": Key(values.whole_number(1, 2000), "a whole number from 1 to 2000, rows a page of a listing", 2000),
     "contact_data": Key(values.read_flag, "true or false: keep addresses and contacts of what is discovered", False),
     "gdap_relationships": Key(values.read_flag, "true or false: read them too, one more call a scope", False),
-    "max_concurrency": Key(values.whole_number(1, 256), "a whole number from 1 to 256", 32),
+    "max_concurrency": Key(values.whole_number(1, 256), "a whole number from 1 to 256, the most calls at a time", 96),
     "max_requests_per_second": Key(values.number(0.01, 10_000), "a number from 0.01 to 10000, or left out"),
     "max_attempts": Key(values.whole_number(1, 20), "a whole number from 1 to 20", 5),
     "timeout_seconds": Key(values.number(0.1, 3600), "a number from 0.1 to 3600", 60.0),
@@ -116,7 +116,7 @@ class Settings:
     credentials: Credentials
     scopes: ScopeSettings
     base_url: str = DEFAULT_BASE_URL
-    max_concurrency: int = 32
+    max_concurrency: int = 96
     max_requests_per_second: float | None = None
     max_attempts: int = 5
     timeout_seconds: float = 60.0

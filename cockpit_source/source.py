@@ -128,7 +128,7 @@ def _read_all(settings: Settings, run_id: str, as_of: datetime | None) -> Iterat
     warehouse = _current_warehouse()
     clock = utc_now if as_of is None else lambda: as_of
     record = RunRecord(run_id, settings, clock())
-    pacer = Pacer(settings.max_requests_per_second)
+    pacer = Pacer(settings.max_requests_per_second, settings.max_concurrency)
     with (
         tempfile.TemporaryDirectory(prefix="cockpit-") as folder,
         CockpitClient(settings, pacer=pacer) as client,

@@ -209,6 +209,10 @@ RUNS = Table(
         _required("license_rows", COUNT, "licence rows read"),
         _required("requests", COUNT, "HTTP requests to the API"),
         _required("throttled", COUNT, "of these, answered with 429"),
+        _column("peak_concurrency", COUNT, "most requests at a time; null when none was made"),
+        _column(
+            "final_concurrency", COUNT, "requests at a time that the pace allowed at the end; null when none was made"
+        ),
         _required("version", TEXT, "version of this package"),
         _LOAD_ID,
     ),

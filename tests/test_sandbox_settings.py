@@ -16,6 +16,7 @@ from cockpit_source.sandbox import (
     running_sandbox,
     spawned_sandbox,
 )
+from cockpit_source.sandbox.rate_limit import RateLimit
 
 DEFAULTS: SettingValues = {
     "deleted_style": "is_deleted",
@@ -25,6 +26,8 @@ DEFAULTS: SettingValues = {
     "deletion_outcome": "Succeded",
     "blocks_active_deletions": False,
     "page_churn": 0,
+    "calls_per_second": 0,
+    "limit_style": "window",
 }
 CHANGED: SettingValues = {
     "deleted_style": "status",
@@ -34,6 +37,8 @@ CHANGED: SettingValues = {
     "deletion_outcome": "Failed",
     "blocks_active_deletions": True,
     "page_churn": 3,
+    "calls_per_second": 2.5,
+    "limit_style": "bucket",
 }
 WRONG = [
     ({"thunder": 1}, "unknown setting 'thunder'; valid are deleted_style, "),
@@ -45,6 +50,8 @@ WRONG = [
     ({"deletion_delay_seconds": float("inf")}, "must be a number, 0 or more"),
     ({"blocks_active_deletions": 1}, "must be true or false"),
     ({"page_churn": 1.5}, "must be a whole number, 0 or more"),
+    ({"calls_per_second": -1}, "must be a number, 0 or more"),
+    ({"limit_style": "hour"}, "must be one of window, bucket, minute"),
     ({"page_churn": True}, "must be a whole number, 0 or more"),
 ]
 
@@ -174,3 +181,42 @@ def test_aimed_fault_with_a_wrong_body_is_400_and_changes_nothing(sandbox: Sandb
     answer = requests.post(f"{sandbox.base_url}/_sandbox/aimed-faults", json=body, timeout=5)
     assert answer.status_code == answer.json()["statusCode"] == 400
     assert not sandbox.faults.are_on
+
+
+def test_limit_refuses_calls_but_no_sign_in_and_may_change(sandbox: Sandbox) -> None:
+    api = Api(sandbox)
+    sandbox.configure(calls_per_second=0.05)
+    answers = [api.call("Customers", pageSize=1) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 429, 429]
+    assert 18 <= int(answers[1].headers["Retry-After"]) <= 20
+    Api(sandbox)
+    sandbox.configure(calls_per_second=0)
+    assert api.call("Customers", pageSize=1).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("style", "waits"),
+    [
+        ("window", [None, None, 1, 1, None, None, 1]),
+        ("bucket", [None, None, 1, None, None, 1, None]),
+        ("minute", [None] * 7),
+    ],
+)
+def test_limit_counts_as_its_style_says(style: str, waits: list[int | None]) -> None:
+    """Two calls a second."""
+    now = 0.0
+    limit = RateLimit(lambda: now)
+    seen = []
+    for now in (0.0, 0.0, 0.25, 0.5, 1.0, 1.25, 1.5):  # noqa: B007 - the limit reads it
+        seen.append(limit.refuse(2, style))
+    assert seen == waits
+
+
+def test_limit_by_minute_starts_anew_after_a_minute() -> None:
+    now = 0.0
+    limit = RateLimit(lambda: now)
+    assert [limit.refuse(0.05, "minute") for _ in range(4)] == [None, None, None, 60]
+    now = 59.5
+    assert limit.refuse(0.05, "minute") == 1
+    now = 60.0
+    assert limit.refuse(0.05, "minute") is None

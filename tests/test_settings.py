@@ -178,7 +178,7 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
 DEFAULTS: dict[str, Any] = {
     "base_url": DEFAULT_BASE_URL,
     "tenant_key": "portal.example.com",
-    "max_concurrency": 32,
+    "max_concurrency": 96,
     "max_requests_per_second": None,
     "max_attempts": 5,
     "timeout_seconds": 60.0,

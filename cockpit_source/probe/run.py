@@ -82,7 +82,7 @@ class _Prober:
     def __init__(self, settings: Settings, seen: Observations) -> None:
         self._settings = settings
         self._seen = seen
-        self._pacer = Pacer(settings.max_requests_per_second)
+        self._pacer = Pacer(settings.max_requests_per_second, settings.max_concurrency)
         self._transport = ObservedTransport(settings.timeout_seconds, seen, self._pacer.stop)
         self._client = CockpitClient(settings, pacer=self._pacer, transport=self._transport)
         self._read: set[Scope] = set()

@@ -45,7 +45,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     settings = parser.add_argument_group("where the API's reference leaves it open")
-    types: dict[str, Callable[[str], object]] = {"deletion_delay_seconds": float, "page_churn": int}
+    types: dict[str, Callable[[str], object]] = {
+        "deletion_delay_seconds": float,
+        "page_churn": int,
+        "calls_per_second": float,
+    }
     for name, setting in Settings.all_settings.items():
         option = f"--{name.replace('_', '-')}"
         if isinstance(setting.default, bool):

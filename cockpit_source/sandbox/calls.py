@@ -1,4 +1,4 @@
-"""What every API call goes through before its handler: sign-in, latency and faults."""
+"""What every API call goes through before its handler: sign-in, the rate limit, latency and faults."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -34,6 +34,10 @@ def api_call(handler: Callable[[Call], Response]) -> Callable[[Request], Awaitab
     async def endpoint(request: Request) -> Response:
         sandbox: Sandbox = request.app.state.sandbox
         client = authenticate(request, sandbox)
+        if sandbox.calls_per_second:
+            seconds = sandbox.rate_limit.refuse(sandbox.calls_per_second, sandbox.limit_style)
+            if seconds is not None:
+                return Response(status_code=429, headers={"Retry-After": str(seconds)})
         if sandbox.faults.are_on:
             key = f"{request.scope['path']}?{request.scope['query_string'].decode('latin-1').lower()}"
             latency = sandbox.faults.latency_seconds(key)

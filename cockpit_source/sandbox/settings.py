@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Generic, TypedDict, TypeVar
 
+from cockpit_source.sandbox.rate_limit import STYLES as LIMIT_STYLES
+
 T = TypeVar("T")
 
 Valid = tuple[str, Callable[[Any], bool]]
@@ -19,6 +21,8 @@ class SettingValues(TypedDict, total=False):
     deletion_outcome: str
     blocks_active_deletions: bool
     page_churn: int
+    calls_per_second: float
+    limit_style: str
 
 
 class Setting(Generic[T]):
@@ -72,6 +76,9 @@ class Settings:
     * `deletion_outcome`: how deletions accepted from now on end, Succeded (so spelled) or Failed.
     * `blocks_active_deletions`: whether a customer with an active subscription is refused with 400.
     * `page_churn`: after each of so many pages of customers a row moves to another page; counts down.
+    * `calls_per_second`: API calls, not sign-ins, beyond so many are answered with 429 and Retry-After; 0: no limit.
+    * `limit_style`: how they are counted. window: in any second; bucket: a bucket of a second's calls fills evenly;
+      minute: sixty times as many in each minute.
     """
 
     all_settings: "dict[str, Setting[Any]]" = {}  # noqa: RUF012 - filled while the class is made, then read only
@@ -83,6 +90,8 @@ class Settings:
     deletion_outcome = Setting("Succeded", _one_of("Succeded", "Failed"))
     blocks_active_deletions = Setting(False, _FLAG)
     page_churn = Setting(0, _COUNT)
+    calls_per_second = Setting[float](0, _NUMBER)
+    limit_style = Setting("window", _one_of(*LIMIT_STYLES))
 
     def __init__(self, **settings: Any) -> None:
         self.setting_values: dict[str, Any] = {}

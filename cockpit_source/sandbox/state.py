@@ -14,6 +14,7 @@ from cockpit_source.sandbox.deletions import Deletions
 from cockpit_source.sandbox.directory import Directory
 from cockpit_source.sandbox.faults import Faults
 from cockpit_source.sandbox.parts import part_of_rows
+from cockpit_source.sandbox.rate_limit import RateLimit
 from cockpit_source.sandbox.request_log import LoggedRequest, RequestLog
 from cockpit_source.sandbox.settings import Settings, SettingValues
 from cockpit_source.sandbox.subscription_index import Subscription, all_subscriptions
@@ -50,6 +51,7 @@ class Sandbox(Settings):
         self.faults = faults or Faults()
         self.tokens = Tokens(token_lifetime_seconds)
         self.log = RequestLog(logged_requests)
+        self.rate_limit = RateLimit()
         self.day = day
         self.moved_rows = 0
         self._base_url: str | None = None

@@ -339,7 +339,8 @@ def _read_unread(run: Run, record: RunRecord) -> list[UnreadScope]:
     unread: list[UnreadScope] = []
     held = set(run.spool.held_batches()) if record.drops and record.drops.are_held_back else set()
     for path in run.spool.batches():
-        table = quarantine(read_batch(path)) if path in held else read_batch(path)
+        # of the others only what is shown, since every batch of the run is read here
+        table = quarantine(read_batch(path)) if path in held else pq.read_table(path, columns=_UNREAD_COLUMNS)
         left_out = pa.array([*GOOD_OUTCOMES, "skipped"])
         rows = table.filter(pc.invert(pc.is_in(table["outcome"], left_out))).select(_UNREAD_COLUMNS)
         unread += [UnreadScope(**row) for row in rows.slice(0, MAX_UNREAD_SHOWN - len(unread)).to_pylist()]

@@ -179,7 +179,7 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
             _read_and_load(run, record, fetcher, loader, lock, progress, order)
         result = LoadResult(
             run_id=record.run_id,
-            status=record.status(interrupted=order.stop_request.reason is not None),
+            status=record.status(),
             scopes_total=record.total,
             scopes_listed=record.listed,
             outcomes=dict(record.outcomes),

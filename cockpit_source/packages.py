@@ -109,6 +109,7 @@ class PackageLoader:
 
     def load_last(self, batches: Sequence[Path], finished_at: datetime, *, interrupted: bool = False) -> None:
         """Load the last package: with the emptied scopes, the delisted ones after a full list, and the final row."""
+        self._record.is_interrupted = interrupted
         held = self._spool.held_batches()
         drops = count_drops(self._guard, self._scope_list, held, full_list=self._facts.full_list)
         self._record.count_drops(drops)
@@ -118,7 +119,7 @@ class PackageLoader:
                 yield PackagePart(listed=read_listed(self._spool.folder))
             if self._facts.full_list:
                 yield from _delisted_parts(self._scope_list.unlisted_path, self._record.started_at, drops)
-            yield PackagePart(run=self._record.to_row(finished_at, interrupted=interrupted))
+            yield PackagePart(run=self._record.to_row(finished_at))
 
         self._load([*batches, *held], closing_parts)
 

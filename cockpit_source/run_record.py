@@ -39,6 +39,8 @@ class RunRecord:
         self.license_rows = 0
         self.outcomes: Counter[str] = Counter()
         self.drops: Drops | None = None
+        # ended before all scopes were tried: asked to, or closed after a kill
+        self.is_interrupted = False
         self.calls = CallCounter()
         self.opened_at_monotonic = time.monotonic()
         self.done_at_opening = 0
@@ -97,9 +99,9 @@ class RunRecord:
         self.outcomes["failed"] += sum(outcomes.values())
         self.license_rows -= license_rows
 
-    def status(self, *, interrupted: bool = False) -> str:
+    def status(self) -> str:
         """The final status: complete, partial, guarded, interrupted or failed."""
-        if interrupted:
+        if self.is_interrupted:
             return "interrupted"
         if not self.good and not self.outcomes[QUARANTINED]:
             return "failed"
@@ -107,13 +109,13 @@ class RunRecord:
             return "guarded"
         return "complete" if self.good == self.total and self.listing_problem is None else "partial"
 
-    def to_row(self, finished_at: datetime | None, *, interrupted: bool = False) -> Mapping[str, Any]:
+    def to_row(self, finished_at: datetime | None) -> Mapping[str, Any]:
         """The row in `runs`; while the run goes on `finished_at` is None."""
         return {
             "run_id": self.run_id,
             "started_at": self.started_at,
             "finished_at": finished_at,
-            "status": "running" if finished_at is None else self.status(interrupted=interrupted),
+            "status": "running" if finished_at is None else self.status(),
             "base_url": self._base_url,
             "scopes_hash": self._scopes_hash,
             "listing_complete": self.full_list,

@@ -32,18 +32,20 @@ test: $(READY)  ## all tests
 chaos: $(READY)  ## the tests with faults and kills, with twenty seeds instead of one
 	CHAOS_SEEDS=20 $(BIN)/python -m pytest -n 2 -q tests/test_chaos.py tests/test_kills.py
 
-prove: $(READY)  ## what takes long to prove: 100 killed loads on DuckDB, then on PostgreSQL
+prove: $(READY)  ## what takes long to prove: a throttled load, then 100 killed loads on DuckDB and on PostgreSQL
+	$(BIN)/python benchmarks/throttled.py --against --strict
 	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000
 	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000 --destination postgres
 
 demo: $(READY)  ## load five simulated days into cockpit_demo/, no credentials needed
 	$(BIN)/cockpit demo
 
-bench: $(READY)  ## the load beside what one would write instead, loads of 4,000 and 40,000 scopes, a small one, a throttled one
+bench: $(READY)  ## the load beside what one would write instead, a small load, a throttled one, and large ones
 	$(BIN)/python benchmarks/compare_loads.py
 	$(BIN)/python benchmarks/load_scale.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/throttled.py
+	$(BIN)/python benchmarks/million_rows.py
 
 readme: $(READY)  ## fill in what README.md takes from the code and from runs
 	$(BIN)/python docs/update_readme.py

@@ -248,7 +248,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with (
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as checker,
-        sandbox_project(arguments.scopes, arguments.latency_ms) as project,
+        sandbox_project(arguments.scopes, arguments.latency_ms) as (project, _),
     ):
         scopes, rows = checker.submit(count_tenant, arguments.scopes).result()
         print(

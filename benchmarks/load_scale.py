@@ -18,7 +18,7 @@ from measuring import load_command, run_measured, sandbox_project
 
 def measure(scopes: int, latency_ms: float, loads: int = 1) -> list[dict[str, Any]]:
     """Load a tenant of about `scopes` scopes `loads` times into one database; a record per load."""
-    with sandbox_project(scopes, latency_ms) as project:
+    with sandbox_project(scopes, latency_ms) as (project, _):
         return [_load(project) for _ in range(loads)]
 
 

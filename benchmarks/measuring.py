@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cockpit_source.sandbox import SandboxTenant, spawned_sandbox
+from cockpit_source.sandbox import SandboxTenant, SpawnedSandbox, spawned_sandbox
 from cockpit_source.sandbox_command import write_project
 
 MEAN_SKUS = 12.5
@@ -43,15 +43,18 @@ def tenant_options(scopes: int) -> dict[str, Any]:
 
 
 @contextmanager
-def sandbox_project(scopes: int, latency_ms: float) -> Iterator[Path]:
-    """A project folder that points at a sandbox in a process of its own, whose answers are made in advance."""
-    options = tenant_options(scopes)
+def sandbox_project(scopes: int, latency_ms: float, **tenant: Any) -> Iterator[tuple[Path, SpawnedSandbox]]:
+    """A project folder that points at a sandbox in a process of its own, whose answers are made in advance.
+
+    `tenant` are further options of the simulated tenant.
+    """
+    options = tenant_options(scopes) | tenant
     with (
         tempfile.TemporaryDirectory() as folder,
         spawned_sandbox(latency_ms=latency_ms, warm_up=True, **options) as sandbox,
     ):
         write_project(Path(folder), SandboxTenant(**options), sandbox.base_url, list_day=0)
-        yield Path(folder)
+        yield Path(folder), sandbox
 
 
 def load_command(project: Path, *arguments: str) -> list[str]:

@@ -1,9 +1,9 @@
 """Fills the blocks of README.md that come from the code or from a run: `make readme`, or `--only settings demo`.
 
 Writes docs/tables.md too. A block stands between `<!-- name -->` and `<!-- /name -->`. Blocks: `tables` and
-`settings` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user sees), and what a
-benchmark prints, a few minutes each: `compare` (`benchmarks/compare_loads.py`), `bench` (`benchmarks/load_scale.py`)
-and `startup` (`benchmarks/startup.py`).
+`settings` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user sees), and what the
+scripts in benchmarks/ print, a few minutes each: `compare` (`compare_loads.py`), `bench` (`load_scale.py`),
+`startup`, `throttled` and `million` (`million_rows.py`).
 """
 
 from __future__ import annotations
@@ -150,6 +150,8 @@ BLOCKS = {
     "compare": partial(run_benchmark, "compare_loads.py"),
     "bench": partial(run_benchmark, "load_scale.py"),
     "startup": partial(run_benchmark, "startup.py"),
+    "throttled": partial(run_benchmark, "throttled.py"),
+    "million": partial(run_benchmark, "million_rows.py"),
 }
 
 

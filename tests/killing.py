@@ -37,6 +37,7 @@ _COMPARED = {
     "scope_runs": ("run_id", "scope_key", "outcome"),
     "runs": ("run_id", "status", "scopes_total", "scopes_ok", "scopes_empty"),
 }
+_SOME_UNREAD = 3
 _BUSY = 6
 _CONFIGURATION = ("SOURCES__", "DESTINATION__", "DLT_")
 _SOURCE_FOLDER = str(Path(__file__).resolve().parents[1])
@@ -145,7 +146,10 @@ class Trial:
 
 
 class Proof:
-    """A simulated tenant, its day 0 loaded, and any number of trials of the load of a later day."""
+    """A simulated tenant, its day 0 loaded, and any number of trials of the load of a later day.
+
+    By then one customer has left, one has lost its licences, four may not be read and one fails at every other call.
+    """
 
     def __init__(
         self, folder: Path, destination: str, scopes: int, *, latency_ms: float, package_scopes: int | None
@@ -158,7 +162,6 @@ class Proof:
         self._options: dict[str, Any] = {
             "customers": round(scopes * CUSTOMERS_PER_SCOPE),
             "mean_skus": MEAN_SKUS,
-            "incidents": False,
         }
         self._tenant = SandboxTenant(**self._options)
         self.scopes: list[ScopeIds] = list(self._tenant.scopes(0))
@@ -223,7 +226,7 @@ class Proof:
             _, raw = child.communicate()
             said = raw.decode()
             over = _is_over(child.returncode, said)
-            ends.append("over" if over else {0: "done", _BUSY: "busy"}.get(child.returncode, said))
+            ends.append("over" if over else {_SOME_UNREAD: "done", _BUSY: "busy"}.get(child.returncode, said))
         return sorted(ends), self._judge(0, 0.0, 0, 0)
 
     def start(self, number: int, work_folder: str = "dlt") -> subprocess.Popen[bytes]:
@@ -247,7 +250,7 @@ class Proof:
     def _load(self, number: int) -> None:
         child = self.start(number)
         _, said = child.communicate()
-        assert child.returncode == 0, said.decode()
+        assert child.returncode == _SOME_UNREAD, said.decode()
 
     def _kill_at(self, seconds: float) -> bool:
         """Start the load and kill it at this age; False when it was over before."""
@@ -257,7 +260,7 @@ class Proof:
             time.sleep(seconds)
             if child.poll() is not None:
                 said = child.stderr.read().decode()
-                assert child.returncode == 0 or _is_over(child.returncode, said), said
+                assert child.returncode == _SOME_UNREAD or _is_over(child.returncode, said), said
                 return False
             child.send_signal(signal.SIGKILL)
             return child.wait() == -signal.SIGKILL
@@ -268,7 +271,7 @@ class Proof:
             child = self.start(CHANGED_DAY)
             _, raw = child.communicate()
             said = raw.decode()
-            if child.returncode == 0 or _is_over(child.returncode, said):
+            if child.returncode == _SOME_UNREAD or _is_over(child.returncode, said):
                 return
             assert child.returncode == _BUSY, said
             time.sleep(0.5)
@@ -280,8 +283,14 @@ class Proof:
         self.destination.restore()
 
     def _license_calls(self, since: int) -> list[tuple[str, str]]:
+        """The calls that were answered; of a customer that fails at every other call only the others."""
         requests, _ = self._sandbox.requests(since)
-        return [(r["path"], r["query"]) for r in requests if r["path"].lower().endswith("/licenses")]
+        return [
+            (request["path"], request["query"])
+            for request in requests
+            # one that was in flight at a kill has no status
+            if request["path"].lower().endswith("/licenses") and (request["status"] or 0) < 500
+        ]
 
     def _expect(self) -> dict[str, Counter[str]]:
         """The rows of every table after both days, with the days in place of the ids of runs."""
@@ -296,7 +305,7 @@ class Proof:
             runs.append(
                 {
                     "run_id": _label(number),
-                    "status": "complete",
+                    "status": "partial",
                     "scopes_total": len(answers),
                     "scopes_ok": counts["ok"],
                     "scopes_empty": counts["empty"],
@@ -315,6 +324,12 @@ class Proof:
         return {table: Counter(map(_to_text, rows)) for table, rows in tables.items()}
 
     def _right(self, ids: ScopeIds, number: int) -> tuple[str, list[Row]]:
+        customer = self._tenant.customer(ids[0])
+        assert customer is not None
+        if not customer.is_listed(number):
+            return "not_found", []
+        if not customer.has_gdap_on(number):
+            return "forbidden", []
         rows = self._tenant.licenses(ids[0], ids[1], number)
         return ("ok" if rows else "empty", rows)
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +23,9 @@ import psycopg2
 
 _DEBIAN_FOLDERS = "/usr/lib/postgresql/*/bin"
 _START_SECONDS = 60
+_OPTIONS = {"listen_addresses": "127.0.0.1", "max_connections": "40"}
 # it holds nothing that must outlive the tests
-_OPTIONS = {
-    "listen_addresses": "127.0.0.1",
-    "fsync": "off",
-    "full_page_writes": "off",
-    "synchronous_commit": "off",
-    "shared_buffers": "32MB",
-    "max_connections": "40",
-}
+_HASTY = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "32MB"}
 
 
 class PostgresMissing(Exception):
@@ -69,8 +63,8 @@ class PostgresServer:
 
 
 @contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
-    """A server with an empty cluster, while the context lasts.
+def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """A server with an empty cluster, while the context lasts; a durable one has PostgreSQL's own settings.
 
     Raises:
         PostgresMissing: with what is not there.
@@ -85,7 +79,7 @@ def running_postgres() -> Iterator[PostgresServer]:
         password = secrets.token_hex(12)
         _create_cluster(binaries, folder, password, user)
         port = _free_port()
-        process = _start(binaries, folder, port, user)
+        process = _start(binaries, folder, port, user, _OPTIONS if durable else _OPTIONS | _HASTY)
         try:
             server = PostgresServer(port, password, process.pid)
             _wait_until_ready(server, process, folder)
@@ -137,8 +131,10 @@ def _create_cluster(binaries: Path, folder: Path, password: str, user: str | Non
     assert ended.returncode == 0, f"initdb failed:\n{ended.stdout}{ended.stderr}"
 
 
-def _start(binaries: Path, folder: Path, port: int, user: str | None) -> subprocess.Popen[bytes]:
-    options = _OPTIONS | {"port": str(port), "unix_socket_directories": str(folder)}
+def _start(
+    binaries: Path, folder: Path, port: int, user: str | None, options: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    options = {**options, "port": str(port), "unix_socket_directories": str(folder)}
     command = [str(binaries / "postgres"), "-D", str(folder / "data")]
     command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     with (folder / "log").open("wb") as log:

@@ -80,7 +80,23 @@ def test_tenant_with_mean_skus_has_so_many_rows_per_scope() -> None:
     assert tenant.events == ()
 
 
-@pytest.mark.parametrize("wrong", [{"customers": 0}, {"mean_skus": 0.5}, {"mean_skus": 21}])
+def test_tenant_with_moving_share_keeps_the_other_customers_as_they_are() -> None:
+    still = SandboxTenant(customers=1000, incidents=False, moving_share=0.1)
+    lively = SandboxTenant(customers=1000, incidents=False)
+
+    def movers(tenant: SandboxTenant) -> int:
+        return sum(
+            sorted(map(str, tenant.licenses(customer, instance, 0)))
+            != sorted(map(str, tenant.licenses(customer, instance, 9)))
+            for customer, instance, _ in tenant.scopes(0)
+        )
+
+    assert 0 < movers(still) < 0.15 * movers(lively)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"customers": 0}, {"mean_skus": 0.5}, {"mean_skus": 21}, {"moving_share": -0.1}, {"moving_share": 2}]
+)
 def test_tenant_size_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="it must be"):
         SandboxTenant(**wrong)

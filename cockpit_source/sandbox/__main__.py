@@ -15,7 +15,9 @@ from cockpit_source.sandbox.tenant import SandboxTenant
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve a sandbox as the arguments say, until interrupted."""
     options = _parser().parse_args(arguments)
-    tenant = SandboxTenant(options.seed, options.customers, options.mean_skus, not options.no_incidents)
+    tenant = SandboxTenant(
+        options.seed, options.customers, options.mean_skus, not options.no_incidents, options.moving_share
+    )
     faults = Faults(latency_ms=options.latency_ms, latency_jitter_ms=options.latency_jitter_ms)
     sandbox = Sandbox(tenant, day=options.day, faults=faults, token_lifetime_seconds=options.token_lifetime_seconds)
     sandbox.configure(**{name: value for name, value in vars(options).items() if name in Settings.all_settings})
@@ -33,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--customers", type=int, default=120)
     parser.add_argument("--mean-skus", type=float, help="mean number of rows per scope, 1 to 20")
     parser.add_argument("--no-incidents", action="store_true", help="every customer stays and answers")
+    parser.add_argument("--moving-share", type=float, default=1, help="share of customers whose seats change")
     parser.add_argument("--day", type=int, default=0)
     parser.add_argument("--latency-ms", type=float, default=0)
     parser.add_argument("--latency-jitter-ms", type=float, default=0)

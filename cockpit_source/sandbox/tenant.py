@@ -77,20 +77,30 @@ class SandboxTenant:
     """
 
     def __init__(
-        self, seed: int = 7, customers: int = 120, mean_skus: float | None = None, incidents: bool = True
+        self,
+        seed: int = 7,
+        customers: int = 120,
+        mean_skus: float | None = None,
+        incidents: bool = True,
+        moving_share: float = 1,
     ) -> None:
         """`mean_skus` (1 to 20) sets the mean number of rows per scope on day 0; otherwise it is near 5.
 
-        `incidents=False` leaves out the scripted events: every customer then stays and always answers.
+        `incidents=False` leaves out the scripted events: every customer then stays and always answers. The seats of
+        customers beyond `moving_share` (0 to 1) stay as they are on day 0; of the others about one row in six changes
+        from day to day.
         """
         if customers < 1:
             raise ValueError(f"customers is {customers}; it must be 1 or more")
         if mean_skus is not None and not 1 <= mean_skus <= 20:
             raise ValueError(f"mean_skus is {mean_skus}; it must be from 1 to 20")
+        if not 0 <= moving_share <= 1:
+            raise ValueError(f"moving_share is {moving_share}; it must be from 0 to 1")
         self.seed = seed
         self.domain = DOMAIN
         self.mean_skus = mean_skus
         self.incidents = incidents
+        self.moving_share = moving_share
         self.provider_instances = tuple(
             ProviderInstance(derived_id(seed, "instance", alias), alias)
             for alias in ("Microsoft CSP Europe", "Microsoft CSP Overseas")
@@ -131,7 +141,10 @@ class SandboxTenant:
             or provider_instance_id not in customer.provider_instance_ids
         ):
             raise LookupError(f"customer {customer_id} in instance {provider_instance_id} is not listed on day {day}")
-        return self._seats(customer, provider_instance_id).advance_to(day).rows()
+        return self._seats(customer, provider_instance_id).advance_to(day if self._moves(customer) else 0).rows()
+
+    def _moves(self, customer: Customer) -> bool:
+        return bool(customer.script) or Draws(self.seed, "moves", customer.id).fraction() < self.moving_share
 
     def _make_customer(self, number: int, script: Script) -> Customer:
         draws = Draws(self.seed, "customer", number)

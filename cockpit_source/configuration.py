@@ -30,6 +30,7 @@ from cockpit_source.settings import (
     SCOPE_LISTS,
     SCOPE_WAYS,
     SECTION,
+    Key,
     Settings,
     build_settings,
     environment_name,
@@ -53,7 +54,7 @@ def resolve_settings(**overrides: Any) -> Settings:
     unknown = sorted(set(given) - set(KEYS)) + _find_unknown_keys()
     ignored = _SCOPE_KEYS if _SCOPE_KEYS & set(given) else frozenset[str]()
     configured = {name: _read(name) for name in KEYS if name not in ignored}
-    misplaced = _find_misplaced_secrets()
+    misplaced = find_misplaced_secrets(SECTION, KEYS)
     return build_settings({**configured, **misplaced, **given}, unknown=unknown, misplaced=sorted(misplaced))
 
 
@@ -117,14 +118,19 @@ def _read(name: str) -> Any:
     return dlt.secrets.get(field) if value is None else value
 
 
-def _find_misplaced_secrets() -> dict[str, Any]:
-    """Secrets in config.toml, a file that is meant to be shared."""
+def configured_names(section: str) -> set[str]:
+    """The names that stand in a section of the configuration files."""
+    return {name for provider in _providers() for name in _section(provider, section)}
+
+
+def find_misplaced_secrets(section: str, keys: Mapping[str, Key]) -> dict[str, Any]:
+    """Secrets of a section in config.toml, a file that is meant to be shared."""
     return {
         name: value
         for provider in _providers()
         if not provider.supports_secrets
-        for name, value in _section(provider).items()
-        if name in KEYS and KEYS[name].secret and not values.is_missing(value)
+        for name, value in _section(provider, section).items()
+        if name in keys and keys[name].secret and not values.is_missing(value)
     }
 
 
@@ -134,7 +140,7 @@ def _find_unknown_keys() -> list[str]:
     in_files = {
         name
         for provider in _providers()
-        for name, value in _section(provider).items()
+        for name, value in _section(provider, SECTION).items()
         if not (name in _SUBSECTIONS and isinstance(value, Mapping))
     }
     # a variable of a section below ours has its own double underscore
@@ -146,8 +152,8 @@ def _providers() -> Iterator[ConfigProvider]:
     yield from Container()[PluggableRunContext].providers.providers
 
 
-def _section(provider: ConfigProvider) -> Mapping[str, Any]:
-    *sections, last = SECTION.split(".")
+def _section(provider: ConfigProvider, section: str) -> Mapping[str, Any]:
+    *sections, last = section.split(".")
     with suppress(ConfigurationException):
         value, _ = provider.get_value(last, Mapping, "", *sections)
         if isinstance(value, Mapping):

@@ -17,6 +17,8 @@ CockpitError                 the message is written for the person who runs the 
 ├── DiscoveryFailed          discovery found nothing to load                  (exit 1)
 ├── NothingToRetry           --retry-failed, and every scope was read        (exit 0)
 ├── RunStopped               the run ended before this call
+├── DeletionRefused          a guard of the deletions: nothing was sent       (exit 4)
+│   └── LedgerUnavailable    their ledger cannot be written, or differs      (exit 4)
 └── WarehouseError           the destination cannot be used                   (exit 2)
     ├── WarehouseBusy        another process holds it: try again              (exit 6)
     └── WarehouseRefused     it did not do what it was asked to               (exit 2)
@@ -78,6 +80,23 @@ class NothingToRetry(CockpitError):
 
 class RunStopped(CockpitError):
     """The run ended before this call was made."""
+
+
+class DeletionRefused(CockpitError):
+    """A guard of the deletions did its job: nothing was sent. `code` tells programs which, the first of several."""
+
+    exit_code = EXIT_GUARDED
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class LedgerUnavailable(DeletionRefused):
+    """The ledger cannot be read or written, or its two copies differ: nothing is sent."""
+
+    def __init__(self, message: str, code: str = "ledger_unavailable") -> None:
+        super().__init__(code, message)
 
 
 class WarehouseError(CockpitError):

@@ -45,7 +45,12 @@ class Run:
         """The record of the run, with what its spool already holds."""
         record = RunRecord(self.info.run_id, settings, self.info.started_at)
         info = self.info
-        record.start(self.scope_list, full_list=info.full_list, listing_problem=info.listing_problem)
+        record.start(
+            self.scope_list,
+            full_list=info.full_list,
+            listing_problem=info.listing_problem,
+            customers_listed=info.customers_listed,
+        )
         record.count_spooled(self.spool.batches())
         return record
 
@@ -165,6 +170,7 @@ class RunOpener:
             scope_list.scopes_hash,
             prepared.discovery is not None,
             prepared.problem,
+            prepared.customers_listed,
         )
         spool.write_info(info)
         return Run(spool, info, scope_list)

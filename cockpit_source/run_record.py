@@ -36,6 +36,7 @@ class RunRecord:
         self.listed = 0
         self.full_list = True
         self.listing_problem: str | None = None
+        self.customers_listed: int | None = None
         self.license_rows = 0
         self.outcomes: Counter[str] = Counter()
         self.drops: Drops | None = None
@@ -63,13 +64,24 @@ class RunRecord:
     def requests(self) -> int:
         return self.calls.requests + self._earlier_requests
 
-    def start(self, scope_list: ScopeList, *, full_list: bool, listing_problem: str | None = None) -> None:
-        """Take over the size and hash of the list; `listing_problem` says why it may lack scopes."""
+    def start(
+        self,
+        scope_list: ScopeList,
+        *,
+        full_list: bool,
+        listing_problem: str | None = None,
+        customers_listed: int | None = None,
+    ) -> None:
+        """Take over the size and hash of the list; `listing_problem` says why it may lack scopes.
+
+        `customers_listed`: how many customers a complete listing held, None without one.
+        """
         self.total = scope_list.total
         self.listed = scope_list.listed
         self._scopes_hash = scope_list.scopes_hash
         self.full_list = full_list
         self.listing_problem = listing_problem
+        self.customers_listed = customers_listed
 
     def count(self, results: Iterable[ScopeResult]) -> None:
         """Count results as they come in."""
@@ -119,6 +131,7 @@ class RunRecord:
             "base_url": self._base_url,
             "scopes_hash": self._scopes_hash,
             "listing_complete": self.full_list,
+            "customers_listed": self.customers_listed,
             "scopes_total": self.total,
             **{f"scopes_{outcome}": self.outcomes[outcome] for outcome in OUTCOMES},
             "unlisted_quarantined": self.drops.unlisted if self.drops and self.drops.are_held_back else 0,

@@ -37,6 +37,11 @@ class PreparedList:
         """Why the list may lack scopes, or None."""
         return self.discovery.problem if self.discovery else None
 
+    @property
+    def customers_listed(self) -> int | None:
+        """How many customers a complete listing held, deleted ones left out; None without one."""
+        return self.discovery.customers if self.discovery and self.discovery.problem is None else None
+
 
 class ScopeLister:
     """Prepares scope lists. `warehouse` may be None in a script without a pipeline.

@@ -135,7 +135,12 @@ def _read_all(settings: Settings, run_id: str, as_of: datetime | None) -> Iterat
     ):
         record.calls = client.calls
         prepared = ScopeLister(settings, client, warehouse).prepare(Path(folder), clock())
-        record.start(prepared.scope_list, full_list=prepared.problem is None, listing_problem=prepared.problem)
+        record.start(
+            prepared.scope_list,
+            full_list=prepared.problem is None,
+            listing_problem=prepared.problem,
+            customers_listed=prepared.customers_listed,
+        )
         fetcher = Fetcher(
             client,
             pacer,

@@ -124,7 +124,8 @@ def _to_lists(groups: Sequence[Sequence[LicenseRow] | Sequence[RejectedRow]], ty
 class RunInfo:
     """What has to be known to carry on or close a run after a kill. Times are UTC.
 
-    `is_discovered`: the list came from the API's listings; `listing_problem` says why they may lack scopes.
+    `is_discovered`: the list came from the API's listings; `listing_problem` says why they may lack scopes,
+    `customers_listed` how many customers a complete listing held.
     """
 
     run_id: str
@@ -137,6 +138,7 @@ class RunInfo:
     scopes_hash: str
     is_discovered: bool = False
     listing_problem: str | None = None
+    customers_listed: int | None = None
     spool_format: int = SPOOL_FORMAT
 
 

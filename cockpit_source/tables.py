@@ -199,6 +199,11 @@ RUNS = Table(
         _required("base_url", TEXT, "address of the API"),
         _required("scopes_hash", TEXT, "hash over the set of scopes listed"),
         _required("listing_complete", FLAG, "whether the run went over the full list"),
+        _column(
+            "customers_listed",
+            COUNT,
+            "customers, deleted ones left out, of a listing read to its end; null without one, and in older runs",
+        ),
         _required("scopes_total", COUNT, "scopes in the list, after merging duplicates"),
         *(_required(f"scopes_{outcome}", COUNT, f"scopes with outcome {outcome}") for outcome in OUTCOMES),
         _column(

@@ -1,0 +1,314 @@
+"""What must hold before a deletion may be planned, and again before one is sent.
+
+Pure: facts and the moment in, refusals out. Every guard looks at the whole plan; none makes it smaller. Limits: 0
+means zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from statistics import median
+
+from cockpit_source.deletions.history import History
+from cockpit_source.deletions.protected import ProtectedCustomers
+from cockpit_source.deletions.records import (
+    DELETE_CUSTOMER,
+    REMOVE_RELATIONSHIP,
+    Candidate,
+    InventoryRun,
+    Limits,
+    PlanItem,
+)
+from cockpit_source.deletions.refusals import Refusal
+
+MIN_SHARE_OF_USUAL_CUSTOMERS = 0.95
+# so many are allowed whatever the percentage, unless that is 0
+FEW_ACTIONS = 3
+GOOD_OUTCOMES = frozenset({"ok", "empty"})
+# every other status, and a missing one, counts as active
+INACTIVE_STATUSES = frozenset({"suspended", "deleted", "cancelled", "canceled", "expired"})
+
+_LOAD_AGAIN = "Run `cockpit load`, then plan again."
+
+
+def check_inventory(run: InventoryRun | None, base_url: str, now: datetime, max_age_hours: float) -> list[Refusal]:
+    """The inventory is whole, young and of the same API. None: nothing was ever loaded."""
+    if run is None:
+        return [
+            Refusal(
+                "no_inventory",
+                "The warehouse holds no finished run of this tenant over the full list, so nothing is known of its "
+                "customers. Run `cockpit load` with discover = true, then plan again.",
+            )
+        ]
+    refusals = []
+    if run.base_url != base_url:
+        refusals.append(
+            Refusal(
+                "other_api",
+                f"The inventory comes from {run.base_url}, but base_url is now {base_url}. Load and plan again.",
+            )
+        )
+    if run.customers_listed is None:
+        refusals.append(
+            Refusal(
+                "no_listing",
+                f"Run {run.run_id} did not read the customer listing to its end, so it cannot say which customers "
+                "there are. Set discover = true and run `cockpit load` (without a scopes file), then plan again.",
+            )
+        )
+    elif run.customers_listed == 0:
+        refusals.append(Refusal("no_customers", f"Run {run.run_id} lists no customer at all. {_LOAD_AGAIN}"))
+    if run.finished_at is None or run.status not in ("complete", "partial"):
+        refusals.append(
+            Refusal("unfinished_run", f"Run {run.run_id} is {run.status}, so its inventory has gaps. {_LOAD_AGAIN}")
+        )
+    if run.unread:
+        refusals.append(
+            Refusal(
+                "gaps",
+                f"Run {run.run_id} skipped, deferred or held back {run.unread} scopes, so its inventory has gaps. "
+                f"{_LOAD_AGAIN}",
+            )
+        )
+    age = now - run.started_at
+    if age > timedelta(hours=max_age_hours) or age < timedelta(0):
+        hours = age.total_seconds() / 3600
+        refusals.append(
+            Refusal(
+                "stale",
+                f"The inventory of run {run.run_id} is {hours:.1f} hours old; max_age_hours is {max_age_hours:g}. "
+                f"{_LOAD_AGAIN}",
+            )
+        )
+    return refusals
+
+
+def check_customer_count(run: InventoryRun, customers_live: int) -> list[Refusal]:
+    """The API still shows nearly all customers that it used to: a part of them hidden is no reason to delete."""
+    counts = [*run.earlier_customers_listed, *([run.customers_listed] if run.customers_listed is not None else [])]
+    if not counts:
+        return []
+    usual = median(counts)
+    visible = min(customers_live, run.customers_listed if run.customers_listed is not None else customers_live)
+    if visible >= MIN_SHARE_OF_USUAL_CUSTOMERS * usual:
+        return []
+    return [
+        Refusal(
+            "fewer_customers",
+            f"Only {visible} customers are visible, {visible / usual:.1%} of the usual {usual:g} (median of "
+            f"{len(counts)} runs); at least {MIN_SHARE_OF_USUAL_CUSTOMERS:.0%} must be. Find out why the others are "
+            "gone (role of the API access, tenant), then load and plan again.",
+        )
+    ]
+
+
+def check_limits(actions: int, customers: int, sent_today: int, limits: Limits) -> list[Refusal]:
+    """`actions` are those not sent yet, `customers` all that are visible, `sent_today` those of 24 hours."""
+    if customers <= 0:
+        return [Refusal("no_customers", "No customer is visible, so no share of them can be deleted.")]
+    refusals = []
+    if actions > limits.max_actions:
+        refusals.append(
+            Refusal(
+                "max_actions",
+                f"The plan has {actions} deletions; max_actions is {limits.max_actions}. Narrow the query, or raise "
+                "the limit on purpose.",
+            )
+        )
+    allowed = allowed_by_percent(customers, limits.max_percent)
+    if actions > allowed:
+        refusals.append(
+            Refusal(
+                "max_percent",
+                f"The plan has {actions} deletions; of {customers} customers {allowed} are allowed (max_percent is "
+                f"{limits.max_percent:g}, and {FEW_ACTIONS} are allowed unless it is 0). Narrow the query, or raise "
+                "the limit on purpose.",
+            )
+        )
+    if actions + sent_today > limits.max_actions_per_day:
+        refusals.append(
+            Refusal(
+                "max_actions_per_day",
+                f"The plan has {actions} deletions and the ledger {sent_today} of the last 24 hours; "
+                f"max_actions_per_day is {limits.max_actions_per_day}. Wait, or narrow the query.",
+            )
+        )
+    return refusals
+
+
+def allowed_by_percent(customers: int, max_percent: float) -> int:
+    """How many deletions `max_percent` allows of so many customers."""
+    if max_percent <= 0:
+        return 0
+    return max(FEW_ACTIONS, math.floor(customers * max_percent / 100))
+
+
+def check_protected(items: Iterable[PlanItem], protected: ProtectedCustomers) -> list[Refusal]:
+    """No customer on the list, by its id or by any of its names."""
+    refusals = []
+    for item in items:
+        names = (item.inventory.company_name, item.live.company_name)
+        if (entry := protected.find(item.candidate.customer_id, names)) is not None:
+            refusals.append(
+                Refusal(
+                    "protected",
+                    f"{_describe(item)} is protected by the entry {entry!r} of the protected list. Leave it out of "
+                    "the query.",
+                )
+            )
+    return refusals
+
+
+def check_unsettled(candidates: Iterable[Candidate], history: History) -> list[Refusal]:
+    """No deletion is planned while an earlier plan may have carried it out already."""
+    unsettled = {item.key: item for item in history.open_items()}
+    return [
+        Refusal(
+            "unsettled",
+            f"{candidate.action} of customer {candidate.customer_id} is {unsettled[candidate.key].state} in plan "
+            f"{unsettled[candidate.key].plan_id}. Run `cockpit deletions verify` until it is settled.",
+        )
+        for candidate in candidates
+        if candidate.key in unsettled
+    ]
+
+
+def check_grace(
+    candidates: Iterable[Candidate], history: History, query_hash: str, run: InventoryRun, grace_days: float
+) -> list[Refusal]:
+    """Each deletion was selected by the same query in runs `grace_days` apart; 0 days: no grace period."""
+    if grace_days <= 0:
+        return []
+    refusals = []
+    for candidate in candidates:
+        since = history.selected_since(candidate.key, query_hash)
+        due = None if since is None else since + timedelta(days=grace_days)
+        if due is None or run.started_at < due:
+            first = run.started_at if since is None else since
+            due = first + timedelta(days=grace_days)
+            refusals.append(
+                Refusal(
+                    "grace",
+                    f"{candidate.action} of customer {candidate.customer_id} has been selected since "
+                    f"{first:%Y-%m-%d %H:%M} UTC; grace_days is {grace_days:g}. Plan again with an inventory of "
+                    f"{due:%Y-%m-%d %H:%M} UTC or later.",
+                )
+            )
+    return refusals
+
+
+def check_items(items: Sequence[PlanItem]) -> list[Refusal]:
+    """What the warehouse and the API say of each item."""
+    removed = {
+        (item.candidate.customer_id, item.candidate.provider_instance_id)
+        for item in items
+        if item.candidate.action == REMOVE_RELATIONSHIP
+    }
+    return [refusal for item in items for refusal in (*_check_inventory_of(item), *check_live(item, removed))]
+
+
+def _check_inventory_of(item: PlanItem) -> list[Refusal]:
+    inventory, what = item.inventory, _describe(item)
+    refusals = []
+    if not inventory.is_present:
+        refusals.append(Refusal("not_in_inventory", f"{what} is not in the inventory any more. {_LOAD_AGAIN}"))
+    if not inventory.scopes:
+        refusals.append(
+            Refusal("no_scopes", f"{what} has no listed scope, so its seats are not known. {_LOAD_AGAIN}")
+        )
+    for scope in inventory.scopes:
+        if scope.outcome not in GOOD_OUTCOMES:
+            how = "was not held by the run" if scope.outcome is None else f"is {scope.outcome} in the run"
+            refusals.append(
+                Refusal(
+                    "unread_scope",
+                    f"{what}: its scope in instance {scope.provider_instance_id} {how}, so its seats are not known. "
+                    "Mend that (see `cockpit status`), load and plan again.",
+                )
+            )
+    in_scope = [scope for scope in inventory.scopes if _concerns(item, scope.provider_instance_id)]
+    if item.candidate.action == REMOVE_RELATIONSHIP and inventory.scopes and not in_scope:
+        refusals.append(
+            Refusal("no_scopes", f"{what}: the inventory knows no scope of it in that instance. {_LOAD_AGAIN}")
+        )
+    consumed = [sku.consumed_licenses for scope in in_scope for sku in scope.skus]
+    refusals += _check_consumed(what, consumed, "by the inventory")
+    return refusals
+
+
+def check_live(
+    item: PlanItem, removed: frozenset[tuple[str, str | None]] | set[tuple[str, str | None]]
+) -> list[Refusal]:
+    """What the API says of an item now; `removed` are the relationships that the plan removes before it.
+
+    A customer that does not exist any more is no reason to refuse: there is nothing left to delete.
+    """
+    live, what = item.live, _describe(item)
+    if not live.exists:
+        return []
+    refusals = []
+    if live.company_name != item.inventory.company_name:
+        refusals.append(
+            Refusal(
+                "other_name",
+                f"{what} is called {live.company_name!r} by the API. {_LOAD_AGAIN}",
+            )
+        )
+    consumed = [scope.consumed_licenses for scope in live.scopes if _concerns(item, scope.provider_instance_id)]
+    refusals += _check_consumed(what, consumed, "by the API")
+    active = [
+        subscription
+        for subscription in live.subscriptions
+        # one that does not tell its instance may be of this one
+        if subscription.provider_instance_id is None or _concerns(item, subscription.provider_instance_id)
+        if (subscription.status or "").casefold() not in INACTIVE_STATUSES
+    ]
+    if active:
+        refusals.append(
+            Refusal(
+                "active_subscription",
+                f"{what} has {len(active)} active subscriptions, such as "
+                f"{active[0].name or active[0].subscription_id} "
+                f"({active[0].status or 'status not told'}). Suspend or cancel them in CloudCockpit first.",
+            )
+        )
+    if item.candidate.action == DELETE_CUSTOMER:
+        left = [instance for instance in live.relationships if (item.candidate.customer_id, instance) not in removed]
+        if left:
+            refusals.append(
+                Refusal(
+                    "relationship_left",
+                    f"{what} still has a relationship in {len(left)} provider instances ({', '.join(left)}). Let the "
+                    "plan remove it first (remove_reseller_relationship).",
+                )
+            )
+    return refusals
+
+
+def _check_consumed(what: str, consumed: Sequence[int | None], by: str) -> list[Refusal]:
+    if None in consumed:
+        return [Refusal("unknown_seats", f"{what}: how many seats are assigned is not told {by}.")]
+    seats = sum(count for count in consumed if count is not None and count > 0)
+    if seats:
+        return [
+            Refusal(
+                "consumed_seats",
+                f"{what} has {seats:,} assigned seats {by}. Take its users' licences away first.",
+            )
+        ]
+    return []
+
+
+def _concerns(item: PlanItem, provider_instance_id: str) -> bool:
+    """Whether what lies in that instance goes with the item: all of a customer, else the one instance."""
+    return item.candidate.provider_instance_id in (None, provider_instance_id)
+
+
+def _describe(item: PlanItem) -> str:
+    name = item.inventory.company_name or item.live.company_name or "without a name"
+    instance = item.candidate.provider_instance_id
+    where = f", provider instance {instance}" if instance else ""
+    return f"Customer {item.candidate.customer_id} ({name}){where}"

@@ -46,7 +46,7 @@ from cockpit_source.runner_lock import RunnerLock, one_runner
 from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.scopes import GOOD_OUTCOMES
 from cockpit_source.settings import Settings
-from cockpit_source.source import batch_results
+from cockpit_source.source import batch_results, weigh
 from cockpit_source.spool import read_batch, to_batch
 from cockpit_source.stopping import StopRequest
 from cockpit_source.warehouse import Warehouse, database_file, waiting_for_readers
@@ -321,7 +321,7 @@ def _spool_results(
                 if emptied:
                     run.spool.write_batch(to_batch(emptied), held=True)
                 if others := [result for result in batch if not result.is_emptied]:
-                    queue.put(SpooledBatch(run.spool.write_batch(to_batch(others)), len(others)))
+                    queue.put(SpooledBatch(run.spool.write_batch(to_batch(others)), sum(map(weigh, others))))
         queue.put(None)
     except BaseException as error:  # noqa: BLE001 - raised again where the packages are loaded
         queue.put(error)

@@ -32,10 +32,10 @@ SECOND_TRY_AFTER_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class SpooledBatch:
-    """A batch that has just been written."""
+    """A batch that has just been written. `scopes` are those in it, of which skipped ones count less."""
 
     path: Path
-    scopes: int
+    scopes: float
 
 
 # a batch, None at the end, or what ended the reading
@@ -49,14 +49,14 @@ def collect_packages(queue: BatchQueue) -> Iterator[tuple[list[Path], bool]]:
     Raises what ended the reading, if anything did.
     """
     paths: list[Path] = []
-    scopes = 0
+    scopes = 0.0
     closes_at: float | None = None
     while True:
         try:
             batch = queue.get(timeout=None if closes_at is None else max(0.0, closes_at - time.monotonic()))
         except Empty:
             yield paths, False
-            paths, scopes, closes_at = [], 0, None
+            paths, scopes, closes_at = [], 0.0, None
             continue
         if batch is None:
             yield paths, True
@@ -65,7 +65,7 @@ def collect_packages(queue: BatchQueue) -> Iterator[tuple[list[Path], bool]]:
             raise batch
         if paths and scopes + batch.scopes > PACKAGE_SCOPES:
             yield paths, False
-            paths, scopes, closes_at = [], 0, None
+            paths, scopes, closes_at = [], 0.0, None
         paths.append(batch.path)
         scopes += batch.scopes
         closes_at = closes_at or time.monotonic() + PACKAGE_SECONDS

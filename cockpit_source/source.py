@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from cockpit_source.pacing import Pacer
 from cockpit_source.run_record import RunRecord, new_run_id
 from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.settings import Settings
-from cockpit_source.spool import BATCH_ROWS, BATCH_SCOPES, to_batch
+from cockpit_source.spool import BATCH_ROWS, BATCH_SCOPES, SKIPPED_AS_ONE, to_batch
 from cockpit_source.tables import LISTED_TABLES, TABLES, Table
 from cockpit_source.warehouse import Warehouse
 
@@ -161,14 +160,24 @@ def _read_all(settings: Settings, run_id: str, as_of: datetime | None) -> Iterat
 
 
 def batch_results(results: Iterable[ScopeResult], scopes: int = BATCH_SCOPES) -> Iterator[list[ScopeResult]]:
-    """`results` in lists of up to `scopes`, fewer where their licence rows are many."""
-    remaining = iter(results)
-    while batch := list(islice(remaining, 1)):
-        rows = 0
-        while len(batch) < scopes and rows < BATCH_ROWS and (result := next(remaining, None)) is not None:
-            batch.append(result)
-            rows += len(result.rows) + len(result.rejected)
+    """`results` in lists of up to `scopes`, fewer where their licence rows are many, more where they were skipped."""
+    batch: list[ScopeResult] = []
+    weight = 0.0
+    rows = 0
+    for result in results:
+        batch.append(result)
+        weight += weigh(result)
+        rows += len(result.rows) + len(result.rejected)
+        if weight >= scopes or rows >= BATCH_ROWS:
+            yield batch
+            batch, weight, rows = [], 0.0, 0
+    if batch:
         yield batch
+
+
+def weigh(result: ScopeResult) -> float:
+    """How much a result takes of a batch or a package: 1, less when the scope was skipped."""
+    return 1 / SKIPPED_AS_ONE if result.outcome == "skipped" else 1.0
 
 
 def _current_warehouse() -> Warehouse | None:

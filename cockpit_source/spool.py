@@ -29,6 +29,8 @@ from cockpit_source.transforms import LicenseRow, RejectedRow
 
 SPOOL_FORMAT = 2
 BATCH_SCOPES = 100
+# a scope that was not tried has a row or two and no licences; so many of them count as one that was
+SKIPPED_AS_ONE = 25
 BATCH_ROWS = 20_000
 
 _HELD = ".held"

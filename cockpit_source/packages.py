@@ -193,9 +193,22 @@ class PackageLoader:
 def abort_unfinished_package(pipeline: dlt.Pipeline) -> bool:
     """Abort a package that an earlier process left, whose rows are in the spool too; whether there was one.
 
-    It is never resumed: dlt would load its staging rows twice.
+    It is never resumed: dlt would load its staging rows twice. Where a kill left dlt's own files half written, its
+    working folder is made anew; the schema comes back from the destination.
     """
-    return pipeline.abort_packages() is not None
+    _remove_half_written_schemas(pipeline)
+    try:
+        return pipeline.abort_packages() is not None
+    except (OSError, ValueError):
+        pipeline.drop()
+        return True
+
+
+def _remove_half_written_schemas(pipeline: dlt.Pipeline) -> None:
+    """dlt 1.31 takes any file in its folder of schemas for one, also what a kill left of writing one."""
+    for path in Path(pipeline.working_dir, "schemas").glob("*"):
+        if path.is_file() and not path.name.endswith(".schema.json"):
+            path.unlink()
 
 
 def _delisted_parts(unlisted: Path, delisted_at: datetime, drops: Drops) -> Iterator[PackagePart]:

@@ -153,6 +153,19 @@ def test_load_killed_is_carried_on_by_the_next(answering_anywhere: Inventory, sa
     assert not [p for p in answering.database.parent.glob("work/cockpit_spool/*/*") if p.is_dir()]
 
 
+def test_kill_while_dlt_wrote_a_schema_is_no_obstacle(answering: Inventory, sandbox: Sandbox) -> None:
+    """dlt takes the half-written file for a schema and stumbles over it when it aborts the package."""
+    _kill_load(answering, TRIGGERS["the first package is loading"])
+    (folder,) = answering.database.parent.glob("work/pipelines/*")
+    (folder / "schemas" / "a1b2c3d4e5f6").write_text('{"version": 2, "ver')
+    sandbox.faults.configure(latency_ms=0)
+    result = answering.load(SCOPES, day(0))
+    assert (result.carried_on, result.exit_code) == (True, 0)
+    model = Model(answering.tenant_key)
+    model.run(result.run_id, day(0), _answers(SCOPES))
+    model.check(answering.database)
+
+
 def test_load_interrupted_by_hand_is_carried_on_with_all_that_was_left(
     answering: Inventory, sandbox: Sandbox
 ) -> None:

@@ -205,8 +205,8 @@ def _compare(old: PlanItem, new: PlanItem, removed: Removed) -> list[Refusal]:
     return [
         Refusal(
             "evidence_changed",
-            f"Item {old.number}, customer {customer_id}: what is known from the {' and the '.join(parts)} has changed "
-            "since the plan was made. Look at it, then plan again.",
+            f"Item {old.number}, customer {customer_id}: what is known from the {' and the '.join(parts)} has "
+            "changed since the plan was made. Look at it, then plan again.",
         )
     ]
 
@@ -418,7 +418,7 @@ def approve_unattended(plan: Plan, given_hash: str, approved_by: str) -> Approva
     if given_hash.strip().lower() != plan.plan_hash:
         raise DeletionRefused(
             "hash_differs",
-            f"--hash is not the hash of plan {plan.plan_id}. Take it, all 64 characters, from `cockpit deletions show`.",
+            f"--hash is not that of plan {plan.plan_id}. Take all 64 characters of it from `cockpit deletions show`.",
         )
     if not approved_by.strip():
         raise DeletionRefused("not_approved", "--approved-by names nobody. Give the name of who approved the plan.")

@@ -157,7 +157,7 @@ def open_inventory(pipeline: dlt.Pipeline, tenant_key: str) -> Iterator[Inventor
 
     Raises:
         DeletionRefused: there is none.
-        WarehouseError: it cannot be opened or read, or lacks what this version reads; WarehouseBusy while a load runs.
+        WarehouseError: it cannot be opened or read, or lacks a column; WarehouseBusy while a load runs.
     """
     warehouse = Warehouse(pipeline)
     with warehouse.opened(read_only=True) as client:

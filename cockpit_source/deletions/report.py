@@ -34,13 +34,12 @@ def describe_blast_radius(plan: Plan) -> list[str]:
     consumed = sum(sku.consumed_licenses or 0 for scope in scopes.values() for sku in scope.skus)
     known = min(plan.customers_live, plan.run.customers_listed or plan.customers_live)
     share = f"{len(customers) / known:.2%} of {known:,} customers" if known else "of no known customers"
-    lines = [
+    return [
         f"{len(customers)} customers ({share}), {total:,} seats of which {consumed:,} assigned, "
         f"{len(resellers)} resellers",
         f"{len(deleted)} customers are deleted for the whole tenant and from Partner Center, "
         f"{len(plan.items) - len(deleted)} reseller relationships are removed. None of it can be undone.",
     ]
-    return lines
 
 
 def print_plan(plan: Plan, course: PlanHistory | None, console: Console, *, now: datetime) -> None:

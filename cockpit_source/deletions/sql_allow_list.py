@@ -1,0 +1,276 @@
+"""What a deletion query may be: one SELECT on the tables of the inventory, made of what is on the lists here.
+
+The text is parsed, every node of its syntax tree is held against the lists, and the SQL that runs is written anew
+from the checked tree; the text itself is never sent to a database. So it does not matter what the database would
+have understood differently in it: comments, strings in dollars, escapes and the like are gone or refused. In the SQL
+that comes out, every name is quoted, and every table that no WITH defines has the dataset in front.
+
+What is on no list is refused, whatever it is. To allow something new, add its name to a list, and hostile uses of it
+to the tests.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Any
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
+from sqlglot.tokens import TokenType
+
+from cockpit_source.errors import DeletionRefused
+from cockpit_source.redaction import redact
+from cockpit_source.tables import TABLES
+from cockpit_source.values import abbreviate
+
+MAX_BYTES = 100_000
+_MAX_TOKENS = 20_000
+# the parser takes time that grows steeply with open brackets
+_MAX_OPEN_BRACKETS = 25
+
+_LOADS_TABLE = "_dlt_loads"
+
+# names of classes of sqlglot, exact: a subclass is not on the list
+_STATEMENTS = frozenset({"Select", "Union", "Intersect", "Except", "Subquery"})
+_CLAUSES = frozenset(
+    "With CTE TableAlias From Table Join Where Group Having Order Ordered Limit Offset Fetch Distinct Qualify "
+    "Alias Column Identifier Star Paren Tuple".split()
+)
+_OPERATORS = frozenset(
+    "And Or Not EQ NEQ GT GTE LT LTE Is NullSafeEQ NullSafeNEQ In Between Like ILike Escape Exists Any All "
+    "Add Sub Mul Div Mod Neg DPipe Case If Interval AtTimeZone".split()
+)
+_VALUES = frozenset("Literal Null Boolean Cast TryCast DataType DataTypeParam Var".split())
+# each gives the same for the same rows, and reads and changes nothing else
+_FUNCTIONS = frozenset(
+    "Count CountIf Sum Min Max Avg AnyValue LogicalAnd LogicalOr GroupConcat Filter "
+    "Window WindowSpec RowNumber Rank DenseRank Lag Lead FirstValue LastValue "
+    "Coalesce Nullif Greatest Least Abs Round Floor Ceil Sign "
+    "Lower Upper Trim Length Substring Left Right Replace Concat ConcatWs StrPosition StartsWith SplitPart "
+    "CurrentDate CurrentTimestamp DateTrunc TimestampTrunc Extract DateDiff DateAdd DateSub Year Month Day".split()
+)
+_ALLOWED = _STATEMENTS | _CLAUSES | _OPERATORS | _VALUES | _FUNCTIONS | {"Anonymous"}
+
+# functions that sqlglot does not know itself
+_OTHER_FUNCTIONS = frozenset({"now", "age", "strpos", "starts_with", "btrim", "ltrim", "rtrim"})
+
+_TYPES = frozenset(
+    "BOOLEAN SMALLINT INT BIGINT INT128 FLOAT DOUBLE DECIMAL CHAR VARCHAR TEXT UUID DATE TIMESTAMP TIMESTAMPTZ "
+    "TIMESTAMPNTZ INTERVAL".split()
+)
+_UNITS = frozenset(
+    "MICROSECOND MILLISECOND SECOND MINUTE HOUR DAY WEEK MONTH QUARTER YEAR EPOCH DOW ISODOW DOY".split()
+)
+# of a table in FROM
+_TABLE_ARGUMENTS = frozenset({"this", "db", "alias", "joins"})
+
+_NUMBER = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?\Z", re.ASCII)
+# words of the grammar, such as LEFT, CURRENT ROW or UNBOUNDED
+_WORDS = re.compile(r"[A-Za-z_ ]*\Z")
+_USUAL_BLANKS = frozenset(" \t\n\r")
+# control, format (such as those that turn the direction of writing), surrogate, private and unassigned characters,
+# and blanks and line ends that only some programs take for one
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
+
+
+def to_checked_sql(text: str, *, dialect: str, dataset: str) -> str:
+    """The SQL to run for the query `text`, in sqlglot's `dialect`, on the tables of `dataset`.
+
+    Raises:
+        DeletionRefused: `query_not_select`, it is not one SELECT; `query_not_allowed`, it uses what is on no list.
+    """
+    _check_text(text)
+    try:
+        _check_tokens(text, dialect)
+        tree = _parse(text, dialect)
+        for node in tree.walk():
+            _check_node(node)
+        tree = normalize_identifiers(tree, dialect=dialect)
+        _qualify_tables(tree, dataset)
+        return str(tree.sql(dialect=dialect, identify=True, comments=False))
+    except DeletionRefused:
+        raise
+    except RecursionError:
+        raise _not_allowed("it is nested too deeply") from None
+    except sqlglot.errors.SqlglotError as error:
+        raise _not_select(f"it cannot be parsed ({_first_line(error)})") from None
+    except Exception as error:  # noqa: BLE001 - what the parser stumbles over is not understood, so it does not run
+        raise _not_select(f"it cannot be parsed ({type(error).__name__})") from None
+
+
+def _check_text(text: str) -> None:
+    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise _not_allowed(f"it is longer than {MAX_BYTES} bytes")
+    for character in text:
+        if character not in _USUAL_BLANKS and unicodedata.category(character) in _HIDDEN:
+            raise _not_allowed(f"it holds the character U+{ord(character):04X}, which does not show as what it is")
+
+
+def _check_tokens(text: str, dialect: str) -> None:
+    tokens = sqlglot.tokenize(text, read=dialect)
+    if len(tokens) > _MAX_TOKENS:
+        raise _not_allowed(f"it has more than {_MAX_TOKENS} words and signs")
+    depth = 0
+    for token in tokens:
+        if token.token_type in (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE):
+            depth += 1
+        elif token.token_type in (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE):
+            depth -= 1
+        if depth > _MAX_OPEN_BRACKETS:
+            raise _not_allowed(f"more than {_MAX_OPEN_BRACKETS} brackets are open at a time")
+
+
+def _parse(text: str, dialect: str) -> exp.Expression:
+    # what follows the last semicolon, such as a comment, is no statement
+    statements = [
+        statement
+        for statement in sqlglot.parse(text, read=dialect)
+        if statement is not None and not isinstance(statement, exp.Semicolon)
+    ]
+    if len(statements) != 1:
+        raise _not_select("it is empty" if not statements else f"it holds {len(statements)} statements")
+    tree = statements[0]
+    if type(tree).__name__ not in _STATEMENTS:
+        raise _not_select(f"it is a statement of another kind ({type(tree).__name__})")
+    return tree
+
+
+def _check_node(node: Any) -> None:
+    name = type(node).__name__
+    if name not in _ALLOWED:
+        raise _not_allowed(f"it uses {name}{_shown(node)}, which is not on the list of what it may use")
+    check = _CHECKS.get(name, _check_words)
+    check(node)
+
+
+def _check_words(node: exp.Expression) -> None:
+    """Text within a node goes into the SQL as it is, so it may only be words."""
+    for value in _texts(node):
+        if not _WORDS.match(value):
+            raise _not_allowed(f"{type(node).__name__} holds {abbreviate(value)}")
+
+
+def _texts(node: exp.Expression) -> Iterator[str]:
+    for value in node.args.values():
+        for element in value if isinstance(value, list) else [value]:
+            if isinstance(element, str):
+                yield element
+
+
+def _check_literal(node: exp.Expression) -> None:
+    if not isinstance(node.this, str) or not (node.args.get("is_string") is True or _NUMBER.match(node.this)):
+        raise _not_allowed(f"the number {abbreviate(str(node.this))} is not a plain one")
+
+
+def _check_identifier(node: exp.Expression) -> None:
+    if not isinstance(node.this, str):
+        raise _not_allowed("a name is not plain text")
+
+
+def _check_var(node: exp.Expression) -> None:
+    name = str(node.this).upper()
+    if name not in _UNITS and name.removesuffix("S") not in _UNITS:
+        raise _not_allowed(f"{abbreviate(str(node.this))} is not a unit of time")
+
+
+def _check_type(node: exp.Expression) -> None:
+    name = getattr(node.this, "name", "")
+    if name not in _TYPES or node.args.get("nested") or node.args.get("values"):
+        raise _not_allowed(f"the type {abbreviate(str(name or node.this))} is not on the list of types")
+    _check_words(node)
+
+
+def _check_anonymous(node: exp.Expression) -> None:
+    # a quoted name is no text, but an Identifier
+    if not isinstance(node.this, str) or node.this.lower() not in _OTHER_FUNCTIONS:
+        raise _not_allowed(f"the function {abbreviate(node.name)} is not on the list of functions")
+
+
+def _check_table(node: exp.Expression) -> None:
+    given = {name for name, value in node.args.items() if value}
+    if not isinstance(node.this, exp.Identifier) or not given <= _TABLE_ARGUMENTS:
+        raise _not_allowed(f"FROM{_shown(node)} is not a plain table")
+
+
+_CHECKS = {
+    "Literal": _check_literal,
+    "Identifier": _check_identifier,
+    "Var": _check_var,
+    "DataType": _check_type,
+    "Anonymous": _check_anonymous,
+    "Table": _check_table,
+}
+
+
+def _qualify_tables(tree: exp.Expression, dataset: str) -> None:
+    """Put the dataset in front of each table that no WITH before it defines; any other table is refused.
+
+    A WITH is allowed at the top only: there, what a name stands for depends on nothing but the order.
+    """
+    names: list[str] = []
+    for with_ in tree.find_all(exp.With):
+        if with_.parent is not tree:
+            raise _not_allowed("it has a WITH that is not at its beginning")
+        if with_.args.get("recursive"):
+            raise _not_allowed("its WITH is recursive")
+        names = [cte.alias for cte in with_.expressions]
+    if len(set(names)) != len(names):
+        raise _not_allowed("its WITH defines a name twice")
+    for table in list(tree.find_all(exp.Table)):
+        defined = names[: _position_in_with(table, tree)]
+        if not table.args.get("db") and table.name in defined:
+            continue
+        _check_dataset(table, dataset)
+        table.set("db", exp.to_identifier(dataset, quoted=True))
+
+
+def _position_in_with(table: exp.Expression, tree: exp.Expression) -> int | None:
+    """Which entry of the WITH a table stands in, from 0; None outside of it."""
+    node: exp.Expression | None = table
+    while node is not None and node is not tree:
+        if isinstance(node, exp.CTE):
+            return int(node.index or 0)
+        node = node.parent
+    return None
+
+
+def _check_dataset(table: exp.Table, dataset: str) -> None:
+    schema = table.args.get("db")
+    if schema is not None and (not isinstance(schema, exp.Identifier) or schema.name != dataset):
+        raise _not_allowed(f"the table{_shown(table)} is not in the dataset {dataset}")
+    if table.name not in TABLES and table.name != _LOADS_TABLE:
+        raise _not_allowed(
+            f"{abbreviate(table.name)} is not a table of the inventory (those are {', '.join(sorted(TABLES))})"
+        )
+
+
+def _shown(node: Any) -> str:
+    """The beginning of a node as SQL, for a message."""
+    try:
+        return f" ({abbreviate(redact(node.sql()))})"
+    except Exception:  # noqa: BLE001 - the message does without it
+        return ""
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return redact(lines[0]).rstrip(".")[:200] if lines else type(error).__name__
+
+
+def _not_select(reason: str) -> DeletionRefused:
+    return _refused("query_not_select", reason)
+
+
+def _not_allowed(reason: str) -> DeletionRefused:
+    return _refused("query_not_allowed", reason)
+
+
+def _refused(code: str, reason: str) -> DeletionRefused:
+    return DeletionRefused(
+        code,
+        f"Refused, nothing was sent: the query does not run, since {reason}. A deletion query is one SELECT, WITH "
+        "allowed, on the tables of the inventory, with plain operators, aggregates, dates and texts. Correct the SQL.",
+    )

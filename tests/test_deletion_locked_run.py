@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -143,9 +142,9 @@ def test_postgres_keeps_nothing(on_postgres: BareInventory) -> None:
 
 
 @pytest.fixture(params=["duckdb", "postgres"])
-def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BareInventory]:
+def bare(request: pytest.FixtureRequest, tmp_path: Path) -> BareInventory:
     url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
-    yield BareInventory(tmp_path, url)
+    return BareInventory(tmp_path, url)
 
 
 def test_names_without_dataset_are_found(bare: BareInventory) -> None:

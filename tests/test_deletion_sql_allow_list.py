@@ -233,7 +233,6 @@ HOSTILE = [
     "SELECT getenv('HOME')",
     "SELECT version()",
     "SELECT current_user",
-    "SELECT session_user",
     "SELECT current_database()",
     "SELECT current_schema()",
     "SELECT random()",
@@ -276,7 +275,7 @@ HOSTILE = [
     "SELECT 'a' COLLATE \"x\"",
     "SELECT id ~ '(a+)+$' FROM customers",
     "SELECT id SIMILAR TO 'a' FROM customers",
-    "SELECT EXTRACT(\"epoch FROM now()); DROP TABLE customers; --\" FROM CURRENT_TIMESTAMP)",
+    'SELECT EXTRACT("epoch FROM now()); DROP TABLE customers; --" FROM CURRENT_TIMESTAMP)',
     # values from outside
     f"{GOOD} WHERE id = ?",
     f"{GOOD} WHERE id = $1",
@@ -318,8 +317,9 @@ PLAIN = [
     "SELECT id FROM customers c WHERE EXISTS (SELECT 1 FROM scopes s WHERE s.customer_id = c.id) "
     "AND id NOT IN (SELECT customer_id FROM licenses WHERE total_licenses > 1e3)",
     "SELECT max(valid_to) < CURRENT_TIMESTAMP - INTERVAL '90 days' FROM license_history",
-    "SELECT CURRENT_DATE - INTERVAL '3' MONTH, now(), date_trunc('month', valid_from), extract(year FROM valid_from), "
-    "CAST(valid_to AS DATE), DATE '2026-01-01', TIMESTAMP '2026-01-01 00:00:00' FROM license_history",
+    "SELECT CURRENT_DATE - INTERVAL '3' MONTH, now(), date_trunc('month', valid_from), "
+    "extract(year FROM valid_from), CAST(valid_to AS DATE), DATE '2026-01-01', TIMESTAMP '2026-01-01 00:00:00' "
+    "FROM license_history",
     "SELECT upper(trim(id)) || ' ' || coalesce(nullif(sku_name, ''), '-'), substring(id, 1, 3), length(id), "
     "replace(id, 'a', 'b'), left(id, 2), concat(id, 'x'), round(avg(total_licenses), 2) FROM licenses",
     "SELECT CASE country WHEN 'DE' THEN 1 ELSE -1.5 END, total_licenses::text, a.* FROM licenses a JOIN customers b "
@@ -355,21 +355,43 @@ def test_queries_of_the_package_pass(name: str, dialect: str) -> None:
 
 def test_names_are_quoted_and_tables_qualified() -> None:
     checked = to_checked_sql(
-        'WITH A AS (SELECT Id FROM Customers) SELECT b.id, INTERVAL \'1\' "day; x" FROM a AS "b""; --" -- x\n',
+        'WITH A AS (SELECT Id FROM Customers) SELECT b.id AS "x; y" FROM a AS "b""; --" -- x\n',
         dialect="postgres",
         dataset="cockpit",
     )
     assert checked == (
-        'WITH "a" AS (SELECT "id" FROM "cockpit"."customers") SELECT "b"."id", INTERVAL \'1\' AS "day; x" '
-        'FROM "a" AS "b""; --"'
+        'WITH "a" AS (SELECT "id" FROM "cockpit"."customers") SELECT "b"."id" AS "x; y" FROM "a" AS "b""; --"'
     )
 
 
-_WORDS = st.sampled_from(
-    "SELECT FROM WHERE WITH AS customers cockpit . , ; ( ) * ' '' \" $$ $1 -- /* */ \n = :: E' || INTO DELETE UNION "
-    "ALL JOIN LATERAL read_text pg_sleep CAST INTERVAL '1' day CASE END id x 1 [ ] { } ? : @ \\ NULL AND ORDER BY "
-    "LIMIT OVER VALUES COPY TO SET".split(" ")
+def test_words_of_the_server_are_columns() -> None:
+    """PostgreSQL would tell them without brackets; quoted, they are columns that nobody has."""
+    for word in ("session_user", "current_role", "user", "system_user"):
+        try:
+            checked = to_checked_sql(f"SELECT {word} FROM customers", dialect="postgres", dataset="cockpit")
+        except DeletionRefused:
+            continue
+        assert f'"{word}"' in checked
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT INTERVAL '1' \"day; DROP TABLE x\"", "SELECT CAST('1' AS \"text; DROP TABLE x\")"]
 )
+def test_names_in_place_of_words(sql: str) -> None:
+    """Versions of sqlglot differ in whether they take the name for a unit; it never comes out without quotes."""
+    try:
+        checked = to_checked_sql(sql, dialect="postgres", dataset="cockpit")
+    except DeletionRefused:
+        return
+    assert '"day; DROP TABLE x"' in checked
+
+
+_PIECES = r"""
+SELECT FROM WHERE WITH AS customers cockpit . , ; ( ) * ' '' " $$ $1 -- /* */ = :: E' || INTO DELETE UNION ALL JOIN
+LATERAL read_text pg_sleep CAST INTERVAL '1' day CASE END id x 1 [ ] { } ? : @ \ NULL AND ORDER BY LIMIT OVER VALUES
+COPY TO SET
+"""
+_WORDS = st.sampled_from([*_PIECES.split(), "\n"])
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

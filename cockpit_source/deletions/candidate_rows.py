@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from cockpit_source.deletions.locked_run import Selected
 from cockpit_source.deletions.records import ACTIONS, DELETE_CUSTOMER, REMOVE_RELATIONSHIP, Action, Candidate

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -83,7 +83,8 @@ def run_locked(sql: str, pipeline: dlt.Pipeline) -> Selected:
     with open_locked(pipeline) as connection:
         try:
             selected = connection.select(sql)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the query gave nothing that can be used
+        except Exception as error:
+            # whatever it is, the query gave nothing that can be used
             raise _failed(_describe(error)) from error
     if len(selected.rows) > MAX_ROWS:
         raise _failed(f"it selects more than {MAX_ROWS} rows")
@@ -167,7 +168,8 @@ def _open_postgres(pipeline: dlt.Pipeline) -> Iterator[LockedConnection]:
             raise _to_error(error, pipeline) from error
         yield _LockedPostgres(connection)
     finally:
-        # without a commit, so that everything is rolled back, the settings too
+        with suppress(psycopg2.Error):
+            connection.rollback()
         connection.close()
 
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import sqlglot
-from sqlglot import exp
+from sqlglot import TokenType, exp
 from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
-from sqlglot.tokens import TokenType
 
 from cockpit_source.errors import DeletionRefused
 from cockpit_source.redaction import redact
@@ -31,39 +31,45 @@ _MAX_TOKENS = 20_000
 # the parser takes time that grows steeply with open brackets
 _MAX_OPEN_BRACKETS = 25
 
+# the classes of the nodes are not the same in all versions of sqlglot
+_Node = Any
+
 _LOADS_TABLE = "_dlt_loads"
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
 
 # names of classes of sqlglot, exact: a subclass is not on the list
 _STATEMENTS = frozenset({"Select", "Union", "Intersect", "Except", "Subquery"})
-_CLAUSES = frozenset(
+_CLAUSES = _words(
     "With CTE TableAlias From Table Join Where Group Having Order Ordered Limit Offset Fetch Distinct Qualify "
-    "Alias Column Identifier Star Paren Tuple".split()
+    "Alias Column Identifier Star Paren Tuple"
 )
-_OPERATORS = frozenset(
+_OPERATORS = _words(
     "And Or Not EQ NEQ GT GTE LT LTE Is NullSafeEQ NullSafeNEQ In Between Like ILike Escape Exists Any All "
-    "Add Sub Mul Div Mod Neg DPipe Case If Interval AtTimeZone".split()
+    "Add Sub Mul Div Mod Neg DPipe Case If Interval AtTimeZone"
 )
-_VALUES = frozenset("Literal Null Boolean Cast TryCast DataType DataTypeParam Var".split())
+_VALUES = _words("Literal Null Boolean Cast TryCast DataType DataTypeParam Var")
 # each gives the same for the same rows, and reads and changes nothing else
-_FUNCTIONS = frozenset(
+_FUNCTIONS = _words(
     "Count CountIf Sum Min Max Avg AnyValue LogicalAnd LogicalOr GroupConcat Filter "
     "Window WindowSpec RowNumber Rank DenseRank Lag Lead FirstValue LastValue "
     "Coalesce Nullif Greatest Least Abs Round Floor Ceil Sign "
     "Lower Upper Trim Length Substring Left Right Replace Concat ConcatWs StrPosition StartsWith SplitPart "
-    "CurrentDate CurrentTimestamp DateTrunc TimestampTrunc Extract DateDiff DateAdd DateSub Year Month Day".split()
+    "CurrentDate CurrentTimestamp DateTrunc TimestampTrunc Extract DateDiff DateAdd DateSub Year Month Day"
 )
 _ALLOWED = _STATEMENTS | _CLAUSES | _OPERATORS | _VALUES | _FUNCTIONS | {"Anonymous"}
 
 # functions that sqlglot does not know itself
 _OTHER_FUNCTIONS = frozenset({"now", "age", "strpos", "starts_with", "btrim", "ltrim", "rtrim"})
 
-_TYPES = frozenset(
+_TYPES = _words(
     "BOOLEAN SMALLINT INT BIGINT INT128 FLOAT DOUBLE DECIMAL CHAR VARCHAR TEXT UUID DATE TIMESTAMP TIMESTAMPTZ "
-    "TIMESTAMPNTZ INTERVAL".split()
+    "TIMESTAMPNTZ INTERVAL"
 )
-_UNITS = frozenset(
-    "MICROSECOND MILLISECOND SECOND MINUTE HOUR DAY WEEK MONTH QUARTER YEAR EPOCH DOW ISODOW DOY".split()
-)
+_UNITS = _words("MICROSECOND MILLISECOND SECOND MINUTE HOUR DAY WEEK MONTH QUARTER YEAR EPOCH DOW ISODOW DOY")
 # of a table in FROM
 _TABLE_ARGUMENTS = frozenset({"this", "db", "alias", "joins"})
 
@@ -123,7 +129,7 @@ def _check_tokens(text: str, dialect: str) -> None:
             raise _not_allowed(f"more than {_MAX_OPEN_BRACKETS} brackets are open at a time")
 
 
-def _parse(text: str, dialect: str) -> exp.Expression:
+def _parse(text: str, dialect: str) -> _Node:
     # what follows the last semicolon, such as a comment, is no statement
     statements = [
         statement
@@ -138,7 +144,7 @@ def _parse(text: str, dialect: str) -> exp.Expression:
     return tree
 
 
-def _check_node(node: Any) -> None:
+def _check_node(node: _Node) -> None:
     name = type(node).__name__
     if name not in _ALLOWED:
         raise _not_allowed(f"it uses {name}{_shown(node)}, which is not on the list of what it may use")
@@ -146,50 +152,50 @@ def _check_node(node: Any) -> None:
     check(node)
 
 
-def _check_words(node: exp.Expression) -> None:
+def _check_words(node: _Node) -> None:
     """Text within a node goes into the SQL as it is, so it may only be words."""
     for value in _texts(node):
         if not _WORDS.match(value):
             raise _not_allowed(f"{type(node).__name__} holds {abbreviate(value)}")
 
 
-def _texts(node: exp.Expression) -> Iterator[str]:
+def _texts(node: _Node) -> Iterator[str]:
     for value in node.args.values():
         for element in value if isinstance(value, list) else [value]:
             if isinstance(element, str):
                 yield element
 
 
-def _check_literal(node: exp.Expression) -> None:
+def _check_literal(node: _Node) -> None:
     if not isinstance(node.this, str) or not (node.args.get("is_string") is True or _NUMBER.match(node.this)):
         raise _not_allowed(f"the number {abbreviate(str(node.this))} is not a plain one")
 
 
-def _check_identifier(node: exp.Expression) -> None:
+def _check_identifier(node: _Node) -> None:
     if not isinstance(node.this, str):
         raise _not_allowed("a name is not plain text")
 
 
-def _check_var(node: exp.Expression) -> None:
+def _check_var(node: _Node) -> None:
     name = str(node.this).upper()
     if name not in _UNITS and name.removesuffix("S") not in _UNITS:
         raise _not_allowed(f"{abbreviate(str(node.this))} is not a unit of time")
 
 
-def _check_type(node: exp.Expression) -> None:
-    name = getattr(node.this, "name", "")
+def _check_type(node: _Node) -> None:
+    name = node.this.name if isinstance(node.this, Enum) else str(node.this)
     if name not in _TYPES or node.args.get("nested") or node.args.get("values"):
-        raise _not_allowed(f"the type {abbreviate(str(name or node.this))} is not on the list of types")
+        raise _not_allowed(f"the type {abbreviate(name)} is not on the list of types")
     _check_words(node)
 
 
-def _check_anonymous(node: exp.Expression) -> None:
+def _check_anonymous(node: _Node) -> None:
     # a quoted name is no text, but an Identifier
     if not isinstance(node.this, str) or node.this.lower() not in _OTHER_FUNCTIONS:
         raise _not_allowed(f"the function {abbreviate(node.name)} is not on the list of functions")
 
 
-def _check_table(node: exp.Expression) -> None:
+def _check_table(node: _Node) -> None:
     given = {name for name, value in node.args.items() if value}
     if not isinstance(node.this, exp.Identifier) or not given <= _TABLE_ARGUMENTS:
         raise _not_allowed(f"FROM{_shown(node)} is not a plain table")
@@ -205,7 +211,7 @@ _CHECKS = {
 }
 
 
-def _qualify_tables(tree: exp.Expression, dataset: str) -> None:
+def _qualify_tables(tree: _Node, dataset: str) -> None:
     """Put the dataset in front of each table that no WITH before it defines; any other table is refused.
 
     A WITH is allowed at the top only: there, what a name stands for depends on nothing but the order.
@@ -227,9 +233,9 @@ def _qualify_tables(tree: exp.Expression, dataset: str) -> None:
         table.set("db", exp.to_identifier(dataset, quoted=True))
 
 
-def _position_in_with(table: exp.Expression, tree: exp.Expression) -> int | None:
+def _position_in_with(table: _Node, tree: _Node) -> int | None:
     """Which entry of the WITH a table stands in, from 0; None outside of it."""
-    node: exp.Expression | None = table
+    node: _Node = table
     while node is not None and node is not tree:
         if isinstance(node, exp.CTE):
             return int(node.index or 0)
@@ -237,7 +243,7 @@ def _position_in_with(table: exp.Expression, tree: exp.Expression) -> int | None
     return None
 
 
-def _check_dataset(table: exp.Table, dataset: str) -> None:
+def _check_dataset(table: _Node, dataset: str) -> None:
     schema = table.args.get("db")
     if schema is not None and (not isinstance(schema, exp.Identifier) or schema.name != dataset):
         raise _not_allowed(f"the table{_shown(table)} is not in the dataset {dataset}")
@@ -247,7 +253,7 @@ def _check_dataset(table: exp.Table, dataset: str) -> None:
         )
 
 
-def _shown(node: Any) -> str:
+def _shown(node: _Node) -> str:
     """The beginning of a node as SQL, for a message."""
     try:
         return f" ({abbreviate(redact(node.sql()))})"
@@ -272,5 +278,5 @@ def _refused(code: str, reason: str) -> DeletionRefused:
     return DeletionRefused(
         code,
         f"Refused, nothing was sent: the query does not run, since {reason}. A deletion query is one SELECT, WITH "
-        "allowed, on the tables of the inventory, with plain operators, aggregates, dates and texts. Correct the SQL.",
+        "allowed, on the tables of the inventory, with plain operators, aggregates, dates and texts. Correct it.",
     )

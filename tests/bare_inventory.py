@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ class BareInventory:
         destination = {"destination": "postgres"} if self.url else {"database": self.database}
         return create_pipeline(TENANT, pipelines_dir=self.folder / "pipelines", **(destination | options))
 
+    @cached_property
+    def cached_pipeline(self) -> dlt.Pipeline:
+        """The same pipeline at every use."""
+        return self.pipeline()
+
     def insert(self, table: str, **values: Any) -> None:
         """A row; required columns that are not given get a value without meaning."""
         columns: list[Column] = [*TABLES[table].columns, *TABLES[table].versioned_columns]
@@ -67,5 +73,7 @@ class BareInventory:
             cursor.execute(sql, values or None)
             return cursor.fetchall() if cursor.description else []
 
-    def every_row(self) -> dict[str, list[tuple[Any, ...]]]:
-        return {name: self.execute(f"SELECT * FROM cockpit.{name}") for name in TABLES}
+    def every_row(self) -> list[tuple[Any, ...]]:
+        """All rows of all tables as text."""
+        tables = (f"SELECT '{name}' AS name, CAST(t AS VARCHAR) AS row_text FROM cockpit.{name} t" for name in TABLES)
+        return self.execute(" UNION ALL ".join(tables) + " ORDER BY 1, 2")

@@ -28,8 +28,9 @@ from cockpit_source.values import abbreviate
 
 MAX_BYTES = 100_000
 _MAX_TOKENS = 20_000
-# the parser takes time that grows steeply with open brackets
 _MAX_OPEN_BRACKETS = 25
+_OPENING = frozenset({TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE})
+_CLOSING = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE})
 
 # the classes of the nodes are not the same in all versions of sqlglot
 _Node = Any
@@ -119,14 +120,20 @@ def _check_tokens(text: str, dialect: str) -> None:
     tokens = sqlglot.tokenize(text, read=dialect)
     if len(tokens) > _MAX_TOKENS:
         raise _not_allowed(f"it has more than {_MAX_TOKENS} words and signs")
-    depth = 0
+    # for each open bracket, whether it follows the name of a type
+    opened: list[bool] = []
+    follows_type = False
     for token in tokens:
-        if token.token_type in (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE):
-            depth += 1
-        elif token.token_type in (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE):
-            depth -= 1
-        if depth > _MAX_OPEN_BRACKETS:
+        if token.token_type in _OPENING:
+            # the parser reads what is in brackets after such a name twice, so nested ones take 2, 4, 8 times as long
+            if follows_type and any(opened):
+                raise _not_allowed("the name of a type is followed by a bracket within another such bracket")
+            opened.append(follows_type)
+        elif token.token_type in _CLOSING and opened:
+            opened.pop()
+        if len(opened) > _MAX_OPEN_BRACKETS:
             raise _not_allowed(f"more than {_MAX_OPEN_BRACKETS} brackets are open at a time")
+        follows_type = token.token_type in sqlglot.Parser.TYPE_TOKENS
 
 
 def _parse(text: str, dialect: str) -> _Node:

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from bare_inventory import BareInventory
+from postgres_server import PostgresServer
 from support import new_id
 
 from cockpit_source.deletions import locked_run
@@ -225,6 +226,33 @@ def test_postgres_that_cannot_be_reached(postgres_url: str, tmp_path: Path, monk
         run_locked("SELECT 1", inventory.pipeline())
     assert refused.value.code == "inventory_unreadable"
     assert wrong.split("@")[0].rpartition(":")[2] not in str(refused.value)
+
+
+def test_postgres_without_the_dataset(postgres_url: str, tmp_path: Path) -> None:
+    inventory = BareInventory(tmp_path, postgres_url)
+    inventory.execute("DROP SCHEMA cockpit CASCADE")
+    with pytest.raises(DeletionRefused, match="no schema cockpit") as refused:
+        run_locked("SELECT 1", inventory.pipeline())
+    assert refused.value.code == "inventory_unreadable"
+
+
+def test_postgres_with_a_role_that_may_only_read(
+    postgres: PostgresServer, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inventory = BareInventory(tmp_path, postgres_url)
+    inventory.insert("customers", id=new_id(1))
+    role = postgres_url.rpartition("/")[2] + "_reader"
+    inventory.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'reader'")
+    try:
+        inventory.execute(f"GRANT USAGE ON SCHEMA cockpit TO {role}")
+        inventory.execute(f"GRANT SELECT ON cockpit.customers TO {role}")
+        address = postgres_url.replace(f"postgres:{postgres.password}", f"{role}:reader")
+        monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", address)
+        assert run_locked("SELECT id FROM customers", inventory.pipeline()).rows == [(new_id(1),)]
+        with pytest.raises(DeletionRefused, match="permission denied"):
+            run_locked("SELECT id FROM resellers", inventory.pipeline())
+    finally:
+        inventory.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_other_destinations(tmp_path: Path, ducklake_url: str) -> None:

@@ -202,6 +202,9 @@ HOSTILE = [
     f"SELECT {COLUMNS} FROM customers PIVOT (count(*) FOR country IN ('DE'))",
     "PIVOT customers ON country USING count(*)",
     "FROM 'customers.csv'",
+    f"SELECT {COLUMNS} FROM lower('x') AS f(id)",
+    f"SELECT {COLUMNS} FROM now() AS f(id)",
+    f"SELECT {COLUMNS} FROM cockpit.customers()",
     # functions
     "SELECT pg_read_file('/etc/passwd')",
     "SELECT pg_read_binary_file('/etc/passwd')",
@@ -288,6 +291,10 @@ HOSTILE = [
     # sizes
     "SELECT " + "(" * 1000 + "1" + ")" * 1000,
     "SELECT " + "(" * 100 + "1",
+    # of these, the parser reads what is inside again and again
+    "SELECT " + "decimal(" * 24 + "1" + ")" * 24,
+    "SELECT " + "date(" * 24 + "1" + ")" * 24,
+    "SELECT " + "x(timestamp(" * 12 + "1" + "))" * 12,
     "SELECT " + "NOT " * 5000 + "TRUE",
     "SELECT " + "- " * 5000 + "1",
     "SELECT " + "CASE WHEN " * 2000 + "1",

@@ -184,6 +184,9 @@ def _lock_postgres(connection: Any, dataset: str) -> None:
         cursor.execute("SET LOCAL standard_conforming_strings = on")
         cursor.execute("SET LOCAL TimeZone = 'UTC'")
         cursor.execute("SET LOCAL DateStyle = 'ISO'")
+        cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (dataset,))
+        if cursor.fetchone() is None:
+            raise _unreadable(f"there is no schema {dataset}")
         cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
         is_superuser = cursor.fetchone() == (True,)
         if is_superuser:

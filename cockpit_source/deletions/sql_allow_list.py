@@ -29,6 +29,7 @@ from cockpit_source.values import abbreviate
 MAX_BYTES = 100_000
 _MAX_TOKENS = 20_000
 _MAX_OPEN_BRACKETS = 25
+_BEGINNINGS = frozenset({TokenType.SELECT, TokenType.WITH, TokenType.L_PAREN})
 _OPENING = frozenset({TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE})
 _CLOSING = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE})
 
@@ -97,7 +98,9 @@ def to_checked_sql(text: str, *, dialect: str, dataset: str) -> str:
             _check_node(node)
         tree = normalize_identifiers(tree, dialect=dialect)
         _qualify_tables(tree, dataset)
-        return str(tree.sql(dialect=dialect, identify=True, comments=False))
+        # what cannot be written as it was meant raises
+        options = {"identify": True, "comments": False, "unsupported_level": sqlglot.ErrorLevel.RAISE}
+        return str(tree.sql(dialect=dialect, **options))
     except DeletionRefused:
         raise
     except RecursionError:
@@ -120,6 +123,7 @@ def _check_tokens(text: str, dialect: str) -> None:
     tokens = sqlglot.tokenize(text, read=dialect)
     if len(tokens) > _MAX_TOKENS:
         raise _not_allowed(f"it has more than {_MAX_TOKENS} words and signs")
+    _check_begin_and_end([token.token_type for token in tokens])
     # for each open bracket, whether it follows the name of a type
     opened: list[bool] = []
     follows_type = False
@@ -134,6 +138,16 @@ def _check_tokens(text: str, dialect: str) -> None:
         if len(opened) > _MAX_OPEN_BRACKETS:
             raise _not_allowed(f"more than {_MAX_OPEN_BRACKETS} brackets are open at a time")
         follows_type = token.token_type in sqlglot.Parser.TYPE_TOKENS
+
+
+def _check_begin_and_end(types: list[TokenType]) -> None:
+    """Before the parser, which tells on the screen what it does not know."""
+    if types and types[0] not in _BEGINNINGS:
+        raise _not_select("it does not begin with SELECT or WITH")
+    while types and types[-1] is TokenType.SEMICOLON:
+        types.pop()
+    if TokenType.SEMICOLON in types:
+        raise _not_select("something follows its semicolon")
 
 
 def _parse(text: str, dialect: str) -> _Node:

@@ -14,6 +14,7 @@ from support import INSTANCE, Inventory, day, new_id
 from test_deletion_sql_allow_list import COLUMNS, HOSTILE
 from test_discovery import load as load_discovered
 
+from cockpit_source.deletions.locked_run import run_locked
 from cockpit_source.deletions.records import DELETE_CUSTOMER, REMOVE_RELATIONSHIP, Candidate
 from cockpit_source.deletions.selection import (
     DeletionQuery,
@@ -22,7 +23,7 @@ from cockpit_source.deletions.selection import (
     read_query,
     select_candidates,
 )
-from cockpit_source.deletions.sql_allow_list import MAX_BYTES
+from cockpit_source.deletions.sql_allow_list import MAX_BYTES, to_checked_sql
 from cockpit_source.errors import ConfigurationError, DeletionRefused
 from cockpit_source.sandbox import Sandbox
 
@@ -165,6 +166,57 @@ def test_named_and_written_queries(tmp_path: Path) -> None:
             path.write_bytes(content)
         with pytest.raises(ConfigurationError, match=r"gone\.sql"):
             read_query(path)
+
+
+_EXPRESSIONS = """
+count(DISTINCT sku_id)
+string_agg(sku_id, ',' ORDER BY sku_id DESC)
+bool_or(total_licenses > 3)
+sum(total_licenses) FILTER (WHERE valid_to IS NULL)
+sum(total_licenses) / count(*)
+sum(-total_licenses % 4)
+avg(total_licenses)
+round(100.0 * sum(consumed_licenses) / nullif(sum(total_licenses), 0), 1)
+max(valid_to)::date
+max(valid_to)::date - min(valid_from)::date
+max(valid_to) - INTERVAL '3 months' > min(valid_from)
+max(valid_to) - INTERVAL '90' DAY
+date_trunc('month', max(valid_to))
+extract(year FROM max(valid_to)) * 100 + extract(month FROM max(valid_to))
+max(CASE WHEN total_licenses > 1 AND NOT sku_id = 'b' OR reseller_id IS NULL THEN sku_name ELSE 'x' END)
+max(CASE sku_id WHEN 'a' THEN 1 WHEN 'b' THEN 2 END)
+max(coalesce(reseller_id, sku_name, 'none')) || ' ' || min(sku_id)
+concat_ws('-', max(sku_id), NULL, min(sku_name))
+max(length(sku_name)) + max(position('x' in sku_name)) + max(strpos(sku_name, 'u'))
+max(substring(sku_name from 2 for 3)) || max(left(sku_name, 2)) || max(right(sku_name, 2))
+max(split_part(scope_key, '|', 2)) || max(replace(upper(sku_id), 'A', '\\'))
+max(trim(both 'x' from sku_name)) || max(ltrim(sku_name, 'x'))
+count(*) FILTER (WHERE sku_name LIKE 'x\\_%' ESCAPE '\\' OR sku_name ILIKE 'X%')
+count(*) FILTER (WHERE reseller_id IS DISTINCT FROM sku_id AND total_licenses BETWEEN 1 AND 5)
+count(*) FILTER (WHERE sku_id NOT IN ('a', 'c') OR sku_id = ANY (SELECT sku_id FROM licenses))
+count(*) FILTER (WHERE (sku_id, total_licenses) IN (SELECT sku_id, total_licenses FROM licenses))
+count(*) FILTER (WHERE NOT EXISTS (SELECT 1 FROM licenses l WHERE l.sku_id = h.sku_id))
+greatest(max(total_licenses), 3, NULL) + least(1, max(occurrence))
+cast(max(total_licenses) AS numeric(10,2)) / 3
+max(total_licenses)::text || cast(max(valid_to) AS varchar(10))
+max(sku_name) || 'it''s -- ; /* */ % %s {x}'
+1 + 2 * 3 - -4 / 5.0
+NOT true OR false AND NULL IS NULL
+"""
+
+
+def test_sql_written_anew_means_the_same(bare: BareInventory) -> None:
+    """What was written and reviewed, and what runs, give the same."""
+    for sku_id, total, name in (("a", 5, "x_unique"), ("b", 3, "xxl"), ("c", None, None)):
+        counts = {"sku_id": sku_id, "total_licenses": total, "consumed_licenses": 1, "sku_name": name}
+        add_seats(bare, A, NOW if sku_id == "b" else None, **counts)
+    pipeline, dialect = bare.pipeline(), "postgres" if bare.url else "duckdb"
+    before = "SET search_path = cockpit; SET TimeZone = 'UTC'; "
+    for expression in _EXPRESSIONS.strip().split("\n"):
+        written = f"SELECT {expression} AS x FROM license_history h HAVING count(*) > 0"
+        expected = bare.execute(before + written)
+        checked = to_checked_sql(written, dialect=dialect, dataset="cockpit")
+        assert run_locked(checked, pipeline).rows == expected, expression
 
 
 # --- the queries of the package

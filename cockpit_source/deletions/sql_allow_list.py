@@ -65,7 +65,7 @@ _FUNCTIONS = _words(
 _ALLOWED = _STATEMENTS | _CLAUSES | _OPERATORS | _VALUES | _FUNCTIONS | {"Anonymous"}
 
 # functions that sqlglot does not know itself
-_OTHER_FUNCTIONS = frozenset({"now", "age", "strpos", "starts_with", "btrim", "ltrim", "rtrim"})
+_OTHER_FUNCTIONS = frozenset({"now", "age", "date_part", "strpos", "starts_with", "btrim", "ltrim", "rtrim"})
 
 _TYPES = _words(
     "BOOLEAN SMALLINT INT BIGINT INT128 FLOAT DOUBLE DECIMAL CHAR VARCHAR TEXT UUID DATE TIMESTAMP TIMESTAMPTZ "
@@ -277,7 +277,7 @@ def _check_dataset(table: _Node, dataset: str) -> None:
 def _shown(node: _Node) -> str:
     """The beginning of a node as SQL, for a message."""
     try:
-        return f" ({abbreviate(redact(node.sql()))})"
+        return f" ({abbreviate(redact(node.sql(unsupported_level=sqlglot.ErrorLevel.IGNORE)))})"
     except Exception:  # noqa: BLE001 - the message does without it
         return ""
 

@@ -23,7 +23,8 @@ from cockpit_source.deletions.selection import (
     read_query,
     select_candidates,
 )
-from cockpit_source.deletions.sql_allow_list import MAX_BYTES, to_checked_sql
+from cockpit_source.deletions.sql_allow_list import to_checked_sql
+from cockpit_source.deletions.sql_text import MAX_BYTES
 from cockpit_source.errors import ConfigurationError, DeletionRefused
 from cockpit_source.sandbox import Sandbox
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cockpit_source.deletions.selection import named_queries, named_query
-from cockpit_source.deletions.sql_allow_list import MAX_BYTES, to_checked_sql
+from cockpit_source.deletions.sql_allow_list import to_checked_sql
+from cockpit_source.deletions.sql_text import MAX_BYTES
 from cockpit_source.errors import DeletionRefused
 
 DIALECTS = ("duckdb", "postgres")

@@ -16,7 +16,8 @@ import dlt
 from cockpit_source.deletions.candidate_rows import to_candidates
 from cockpit_source.deletions.locked_run import dialect_of, run_locked
 from cockpit_source.deletions.records import Candidate, hash_text
-from cockpit_source.deletions.sql_allow_list import MAX_BYTES, to_checked_sql
+from cockpit_source.deletions.sql_allow_list import to_checked_sql
+from cockpit_source.deletions.sql_text import MAX_BYTES
 from cockpit_source.errors import ConfigurationError
 
 

@@ -12,26 +12,19 @@ to the tests.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
 import sqlglot
-from sqlglot import TokenType, exp
+from sqlglot import exp
 from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
 
+from cockpit_source.deletions.sql_text import check_characters, check_tokens, not_allowed, not_select
 from cockpit_source.errors import DeletionRefused
 from cockpit_source.redaction import redact
 from cockpit_source.tables import TABLES
 from cockpit_source.values import abbreviate
-
-MAX_BYTES = 100_000
-_MAX_TOKENS = 20_000
-_MAX_OPEN_BRACKETS = 25
-_BEGINNINGS = frozenset({TokenType.SELECT, TokenType.WITH, TokenType.L_PAREN})
-_OPENING = frozenset({TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE})
-_CLOSING = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE})
 
 # the classes of the nodes are not the same in all versions of sqlglot
 _Node = Any
@@ -78,10 +71,6 @@ _TABLE_ARGUMENTS = frozenset({"this", "db", "alias", "joins"})
 _NUMBER = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?\Z", re.ASCII)
 # words of the grammar, such as LEFT, CURRENT ROW or UNBOUNDED
 _WORDS = re.compile(r"[A-Za-z_ ]*\Z")
-_USUAL_BLANKS = frozenset(" \t\n\r")
-# control, format (such as those that turn the direction of writing), surrogate, private and unassigned characters,
-# and blanks and line ends that only some programs take for one
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 
 
 def to_checked_sql(text: str, *, dialect: str, dataset: str) -> str:
@@ -90,9 +79,9 @@ def to_checked_sql(text: str, *, dialect: str, dataset: str) -> str:
     Raises:
         DeletionRefused: `query_not_select`, it is not one SELECT; `query_not_allowed`, it uses what is on no list.
     """
-    _check_text(text)
+    check_characters(text)
     try:
-        _check_tokens(text, dialect)
+        check_tokens(text, dialect)
         tree = _parse(text, dialect)
         for node in tree.walk():
             _check_node(node)
@@ -104,50 +93,11 @@ def to_checked_sql(text: str, *, dialect: str, dataset: str) -> str:
     except DeletionRefused:
         raise
     except RecursionError:
-        raise _not_allowed("it is nested too deeply") from None
+        raise not_allowed("it is nested too deeply") from None
     except sqlglot.errors.SqlglotError as error:
-        raise _not_select(f"it cannot be parsed ({_first_line(error)})") from None
+        raise not_select(f"it cannot be parsed ({_first_line(error)})") from None
     except Exception as error:  # noqa: BLE001 - what the parser stumbles over is not understood, so it does not run
-        raise _not_select(f"it cannot be parsed ({type(error).__name__})") from None
-
-
-def _check_text(text: str) -> None:
-    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise _not_allowed(f"it is longer than {MAX_BYTES} bytes")
-    for character in text:
-        if character not in _USUAL_BLANKS and unicodedata.category(character) in _HIDDEN:
-            raise _not_allowed(f"it holds the character U+{ord(character):04X}, which does not show as what it is")
-
-
-def _check_tokens(text: str, dialect: str) -> None:
-    tokens = sqlglot.tokenize(text, read=dialect)
-    if len(tokens) > _MAX_TOKENS:
-        raise _not_allowed(f"it has more than {_MAX_TOKENS} words and signs")
-    _check_begin_and_end([token.token_type for token in tokens])
-    # for each open bracket, whether it follows the name of a type
-    opened: list[bool] = []
-    follows_type = False
-    for token in tokens:
-        if token.token_type in _OPENING:
-            # the parser reads what is in brackets after such a name twice, so nested ones take 2, 4, 8 times as long
-            if follows_type and any(opened):
-                raise _not_allowed("the name of a type is followed by a bracket within another such bracket")
-            opened.append(follows_type)
-        elif token.token_type in _CLOSING and opened:
-            opened.pop()
-        if len(opened) > _MAX_OPEN_BRACKETS:
-            raise _not_allowed(f"more than {_MAX_OPEN_BRACKETS} brackets are open at a time")
-        follows_type = token.token_type in sqlglot.Parser.TYPE_TOKENS
-
-
-def _check_begin_and_end(types: list[TokenType]) -> None:
-    """Before the parser, which tells on the screen what it does not know."""
-    if types and types[0] not in _BEGINNINGS:
-        raise _not_select("it does not begin with SELECT or WITH")
-    while types and types[-1] is TokenType.SEMICOLON:
-        types.pop()
-    if TokenType.SEMICOLON in types:
-        raise _not_select("something follows its semicolon")
+        raise not_select(f"it cannot be parsed ({type(error).__name__})") from None
 
 
 def _parse(text: str, dialect: str) -> _Node:
@@ -158,17 +108,17 @@ def _parse(text: str, dialect: str) -> _Node:
         if statement is not None and not isinstance(statement, exp.Semicolon)
     ]
     if len(statements) != 1:
-        raise _not_select("it is empty" if not statements else f"it holds {len(statements)} statements")
+        raise not_select("it is empty" if not statements else f"it holds {len(statements)} statements")
     tree = statements[0]
     if type(tree).__name__ not in _STATEMENTS:
-        raise _not_select(f"it is a statement of another kind ({type(tree).__name__})")
+        raise not_select(f"it is a statement of another kind ({type(tree).__name__})")
     return tree
 
 
 def _check_node(node: _Node) -> None:
     name = type(node).__name__
     if name not in _ALLOWED:
-        raise _not_allowed(f"it uses {name}{_shown(node)}, which is not on the list of what it may use")
+        raise not_allowed(f"it uses {name}{_shown(node)}, which is not on the list of what it may use")
     check = _CHECKS.get(name, _check_words)
     check(node)
 
@@ -177,7 +127,7 @@ def _check_words(node: _Node) -> None:
     """Text within a node goes into the SQL as it is, so it may only be words."""
     for value in _texts(node):
         if not _WORDS.match(value):
-            raise _not_allowed(f"{type(node).__name__} holds {abbreviate(value)}")
+            raise not_allowed(f"{type(node).__name__} holds {abbreviate(value)}")
 
 
 def _texts(node: _Node) -> Iterator[str]:
@@ -189,37 +139,37 @@ def _texts(node: _Node) -> Iterator[str]:
 
 def _check_literal(node: _Node) -> None:
     if not isinstance(node.this, str) or not (node.args.get("is_string") is True or _NUMBER.match(node.this)):
-        raise _not_allowed(f"the number {abbreviate(str(node.this))} is not a plain one")
+        raise not_allowed(f"the number {abbreviate(str(node.this))} is not a plain one")
 
 
 def _check_identifier(node: _Node) -> None:
     if not isinstance(node.this, str):
-        raise _not_allowed("a name is not plain text")
+        raise not_allowed("a name is not plain text")
 
 
 def _check_var(node: _Node) -> None:
     name = str(node.this).upper()
     if name not in _UNITS and name.removesuffix("S") not in _UNITS:
-        raise _not_allowed(f"{abbreviate(str(node.this))} is not a unit of time")
+        raise not_allowed(f"{abbreviate(str(node.this))} is not a unit of time")
 
 
 def _check_type(node: _Node) -> None:
     name = node.this.name if isinstance(node.this, Enum) else str(node.this)
     if name not in _TYPES or node.args.get("nested") or node.args.get("values"):
-        raise _not_allowed(f"the type {abbreviate(name)} is not on the list of types")
+        raise not_allowed(f"the type {abbreviate(name)} is not on the list of types")
     _check_words(node)
 
 
 def _check_anonymous(node: _Node) -> None:
     # a quoted name is no text, but an Identifier
     if not isinstance(node.this, str) or node.this.lower() not in _OTHER_FUNCTIONS:
-        raise _not_allowed(f"the function {abbreviate(node.name)} is not on the list of functions")
+        raise not_allowed(f"the function {abbreviate(node.name)} is not on the list of functions")
 
 
 def _check_table(node: _Node) -> None:
     given = {name for name, value in node.args.items() if value}
     if not isinstance(node.this, exp.Identifier) or not given <= _TABLE_ARGUMENTS:
-        raise _not_allowed(f"FROM{_shown(node)} is not a plain table")
+        raise not_allowed(f"FROM{_shown(node)} is not a plain table")
 
 
 _CHECKS = {
@@ -240,12 +190,12 @@ def _qualify_tables(tree: _Node, dataset: str) -> None:
     names: list[str] = []
     for with_ in tree.find_all(exp.With):
         if with_.parent is not tree:
-            raise _not_allowed("it has a WITH that is not at its beginning")
+            raise not_allowed("it has a WITH that is not at its beginning")
         if with_.args.get("recursive"):
-            raise _not_allowed("its WITH is recursive")
+            raise not_allowed("its WITH is recursive")
         names = [cte.alias for cte in with_.expressions]
     if len(set(names)) != len(names):
-        raise _not_allowed("its WITH defines a name twice")
+        raise not_allowed("its WITH defines a name twice")
     for table in list(tree.find_all(exp.Table)):
         defined = names[: _position_in_with(table, tree)]
         if not table.args.get("db") and table.name in defined:
@@ -267,9 +217,9 @@ def _position_in_with(table: _Node, tree: _Node) -> int | None:
 def _check_dataset(table: _Node, dataset: str) -> None:
     schema = table.args.get("db")
     if schema is not None and (not isinstance(schema, exp.Identifier) or schema.name != dataset):
-        raise _not_allowed(f"the table{_shown(table)} is not in the dataset {dataset}")
+        raise not_allowed(f"the table{_shown(table)} is not in the dataset {dataset}")
     if table.name not in TABLES and table.name != _LOADS_TABLE:
-        raise _not_allowed(
+        raise not_allowed(
             f"{abbreviate(table.name)} is not a table of the inventory (those are {', '.join(sorted(TABLES))})"
         )
 
@@ -285,19 +235,3 @@ def _shown(node: _Node) -> str:
 def _first_line(error: Exception) -> str:
     lines = str(error).splitlines()
     return redact(lines[0]).rstrip(".")[:200] if lines else type(error).__name__
-
-
-def _not_select(reason: str) -> DeletionRefused:
-    return _refused("query_not_select", reason)
-
-
-def _not_allowed(reason: str) -> DeletionRefused:
-    return _refused("query_not_allowed", reason)
-
-
-def _refused(code: str, reason: str) -> DeletionRefused:
-    return DeletionRefused(
-        code,
-        f"Refused, nothing was sent: the query does not run, since {reason}. A deletion query is one SELECT, WITH "
-        "allowed, on the tables of the inventory, with plain operators, aggregates, dates and texts. Correct it.",
-    )

@@ -540,6 +540,7 @@ def grace_codes(history: Iterable[Any], grace_days: float, day: float = 0, query
         (7, 7, []),
         (7.001, 7, []),
         (0, 0, []),
+        (-1, 0, []),
         (0, -1, []),
         (0.5, 0.5, []),
         (0.499, 0.5, ["grace"]),

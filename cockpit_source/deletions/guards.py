@@ -319,7 +319,7 @@ def _check_subscriptions(item: PlanItem) -> list[Refusal]:
         for subscription in item.live.subscriptions
         # one that does not tell its instance may be of this one
         if subscription.provider_instance_id is None or _concerns(item, subscription.provider_instance_id)
-        if (subscription.status or "").casefold() not in INACTIVE_STATUSES
+        if subscription.status is None or subscription.status.casefold() not in INACTIVE_STATUSES
     ]
     if not active:
         return []

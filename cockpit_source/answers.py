@@ -56,16 +56,22 @@ def read_answer(reply: Reply, call: CallRecord) -> Answer:
     """
     if reply.status == 200:
         return Answer(_read_json(reply, call), call)
+    raise read_error(reply, call)
+
+
+def read_error(reply: Reply, call: CallRecord) -> ApiError:
+    """The error that a reply of another status than 200 stands for, in the words of its body where it has any."""
     body = reply.json_or_none()
     said: Mapping[str, Any] = body if isinstance(body, dict) else {}
     server_correlation_id = _text(said.get("correlationId"), 100)
-    raise _CLASSES.get(reply.status, ServerFailed)(
+    return _CLASSES.get(reply.status, ServerFailed)(
         error_type=_text(said.get("type"), 200) or f"http_{reply.status}",
         description=_text(said.get("description")) or _describe_status(reply),
         call=replace(call, server_correlation_id=server_correlation_id),
         errors=_read_errors(said.get("errors")),
         transient=reply.status in (408, 429) or reply.status >= 500,
         retry_after_seconds=retry_after_seconds(reply.headers),
+        is_documented=_is_documented(said, reply.status),
     )
 
 
@@ -111,6 +117,11 @@ def _read_json(reply: Reply, call: CallRecord) -> Any:
         # broken JSON is most likely a body that was cut off, which another attempt may heal
         description = f"the API answered 200 with a body that is not JSON ({kind}, {len(reply.body)} bytes)"
         raise UnusableAnswer("not_json", description, call, transient=True) from None
+
+
+def _is_documented(said: Mapping[str, Any], status: int) -> bool:
+    """Whether this is the documented error body; gateways answer JSON too, but without `type` and `description`."""
+    return said.get("statusCode") == status and bool(_text(said.get("type"))) and "description" in said
 
 
 def _describe_status(reply: Reply) -> str:

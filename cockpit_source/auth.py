@@ -18,7 +18,7 @@ import requests
 from cockpit_source.errors import SignInError, SignInRefused
 from cockpit_source.pacing import Backoff, retry_after_seconds
 from cockpit_source.redaction import REPLACEMENT, redact
-from cockpit_source.settings import Credentials
+from cockpit_source.settings import Credentials, Settings
 from cockpit_source.transforms import clean_text
 from cockpit_source.transport import Transport, describe_failure
 
@@ -154,6 +154,16 @@ class ClientCredentialsTokens:
             )
         seconds = _read_lifetime(body.get("expires_in"))
         return Token(value, self._clock() + seconds - min(_MAX_MARGIN_SECONDS, seconds * _MARGIN_SHARE))
+
+
+def create_tokens(settings: Settings, transport: Transport, backoff: Backoff) -> TokenProvider:
+    """Tokens by the credentials in `settings`."""
+    credentials = settings.credentials
+    if credentials.access_token:
+        return ReadyToken(credentials.access_token)
+    return ClientCredentialsTokens(
+        credentials, transport, backoff=backoff, patience_seconds=settings.patience_seconds
+    )
 
 
 def _read_lifetime(value: Any) -> float:

@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from cockpit_source.command_options import AsJson, Database, Dataset, Destination, Project, enter_project
+from cockpit_source.deletions.commands import deletions_app
 from cockpit_source.errors import CockpitError, ConfigurationError
 from cockpit_source.redaction import redact
 
@@ -25,25 +27,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Project = Annotated[
-    Path | None,
-    typer.Option(help="Folder that holds .dlt; by default the current one.", show_default=False),
-]
+app.add_typer(deletions_app, name="deletions")
+
 ScopesFile = Annotated[
     Path | None,
     typer.Option(help="CSV, Parquet or JSON file to load instead of the configured scopes; delists nothing."),
 ]
-Database = Annotated[
-    Path | None, typer.Option(help="DuckDB file; by default license_inventory.duckdb in the project folder.")
-]
-Destination = Annotated[str, typer.Option(help="dlt destination, configured as dlt wants it.")]
-Dataset = Annotated[str, typer.Option(help="Dataset (schema) that holds the tables.")]
 # as in cockpit_source.sandbox, an extra that need not be installed to read the help
 _FAULT_KINDS = (
     "throttle, throttle_date, throttle_bare, error_500, html_503, reset, truncated, hang, wrong_shape, sign_in_page, "
     "redirect, expired_token, oversized"
 )
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def main() -> None:
@@ -95,15 +89,6 @@ def options(
     """Load the Microsoft licence inventory of a CSP from the CloudCockpit CSP API into a warehouse."""
 
 
-def _enter_project(project: Path | None) -> None:
-    """Make `project` the folder whose `.dlt` is read, after the defaults that dlt reads only once."""
-    from cockpit_source.configuration import open_project
-    from cockpit_source.pipeline import set_runtime_defaults
-
-    set_runtime_defaults()
-    open_project(project)
-
-
 def _resolve(scopes_file: Path | None) -> Any:
     from cockpit_source.configuration import resolve_settings
 
@@ -132,7 +117,7 @@ def check(
     """
     if as_json and not probe:
         raise ConfigurationError("--json goes with --probe: cockpit check --probe --json")
-    _enter_project(project)
+    enter_project(project)
     from cockpit_source.check import run_checks
     from cockpit_source.pipeline import create_pipeline
     from cockpit_source.report import create_console
@@ -170,7 +155,7 @@ def scopes(
     as_json: AsJson = False,
 ) -> None:
     """Print the scopes that a load would read, duplicates merged; as JSON one object per line."""
-    _enter_project(project)
+    enter_project(project)
     from cockpit_source.pipeline import create_pipeline
     from cockpit_source.report import create_console
     from cockpit_source.scope_report import print_scopes
@@ -206,7 +191,7 @@ def load(
     """
     if retry_failed and scopes_file is not None:
         raise ConfigurationError("--retry-failed takes its scopes from the warehouse: leave --scopes-file out.")
-    _enter_project(project)
+    enter_project(project)
     from cockpit_source.errors import NothingToRetry
     from cockpit_source.hooks import describe
     from cockpit_source.load import LoadProgress, run_load
@@ -272,7 +257,7 @@ def status(
     Exit codes: 0 shown, 2 configuration or usage, 3 with --max-age-hours when a listed scope has no good read in that
     time or nothing was ever loaded, 6 the database is in use.
     """
-    _enter_project(project)
+    enter_project(project)
     from cockpit_source.configuration import resolve_tenant_key
     from cockpit_source.pipeline import create_pipeline
     from cockpit_source.report import create_console
@@ -310,7 +295,7 @@ def prune(
 
     Exit codes: 0 done, 2 configuration or usage, 6 a load is running or the database is in use.
     """
-    _enter_project(project)
+    enter_project(project)
     from cockpit_source import prune as pruning
     from cockpit_source.configuration import resolve_tenant_key
     from cockpit_source.pipeline import create_pipeline
@@ -354,7 +339,7 @@ def demo(
     days: Annotated[int, typer.Option(min=1, max=30, help="Simulated days to load.")] = 5,
 ) -> None:
     """Load several days of a simulated tenant into DuckDB and show what changed. Needs no credentials."""
-    _enter_project(None)
+    enter_project(None)
     run = _require_sandbox("cockpit_source.demo", "run_demo")
     sys.exit(run(folder, days))
 

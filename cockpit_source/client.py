@@ -10,12 +10,13 @@ import time
 import uuid
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from typing import Any
 
 import requests
 
 from cockpit_source.answers import Answer, read_answer, to_throttled, to_transport_error
-from cockpit_source.auth import ClientCredentialsTokens, ReadyToken, Token, TokenProvider
+from cockpit_source.auth import Token, create_tokens
 from cockpit_source.errors import ApiError, CallRecord, RunStopped, SignInRefused
 from cockpit_source.limiter import Ending
 from cockpit_source.pacing import Backoff, Pacer, retry_after_seconds
@@ -68,7 +69,7 @@ class CockpitClient:
         self._pacer = pacer or Pacer(settings.max_requests_per_second, settings.max_concurrency)
         self._transport = transport or Transport(settings.timeout_seconds, settings.max_concurrency)
         self._backoff = Backoff(settings.max_attempts, self._pacer.sleep)
-        self.tokens = _create_tokens(settings, self._transport, self._backoff)
+        self.tokens = create_tokens(settings, self._transport, self._backoff)
         self.calls = CallCounter()
 
     def __enter__(self) -> CockpitClient:
@@ -105,6 +106,24 @@ class CockpitClient:
     def list_customers(self, page_number: int, page_size: int) -> Answer:
         """GET /v1/Customers: a page, deleted customers among the others. Raises as `list_licenses`."""
         return self._get_page("/v1/Customers", page_number, page_size)
+
+    def get_customer(self, customer_id: str) -> Answer:
+        """GET /v1/Customers/{customerId}: an object. Raises as `list_licenses`."""
+        return self._transport.run(self._get(f"/v1/Customers/{_check_id(customer_id)}", {}))
+
+    def list_customer_subscriptions(self, customer_id: str, page_number: int, page_size: int) -> Answer:
+        """GET /v1/customers/{customerId}/subscriptions: a page. Raises as `list_licenses`."""
+        return self._get_page(f"/v1/customers/{_check_id(customer_id)}/subscriptions", page_number, page_size)
+
+    def list_audit_logs(self, page_number: int, page_size: int, start: datetime, end: datetime) -> Answer:
+        """GET /v1/AuditLogs: a page of the entries from `start` to `end`, newest first. Raises as `list_licenses`."""
+        params = {
+            "PageNumber": str(page_number),
+            "PageSize": str(page_size),
+            "StartDate": _to_moment(start),
+            "EndDate": _to_moment(end),
+        }
+        return self._transport.run(self._get("/v1/AuditLogs", params))
 
     def list_provider_instances(self, page_number: int, page_size: int) -> Answer:
         """GET /v1/Providers/Instances: a page. Raises as `list_licenses`."""
@@ -202,16 +221,11 @@ class _CallInProgress:
         return CallRecord(status, self.correlation_id, None, self._attempts, duration_ms)
 
 
-def _create_tokens(settings: Settings, transport: Transport, backoff: Backoff) -> TokenProvider:
-    credentials = settings.credentials
-    if credentials.access_token:
-        return ReadyToken(credentials.access_token)
-    return ClientCredentialsTokens(
-        credentials, transport, backoff=backoff, patience_seconds=settings.patience_seconds
-    )
-
-
 def _check_id(text: str) -> str:
     if not is_uuid(text):
         raise ValueError(f"{text!r} is not a UUID and cannot be part of an address")
     return text
+
+
+def _to_moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -141,6 +141,8 @@ class ApiError(CockpitError):
     `error_type` and `description` are the API's own where its body has them, else ours. `errors` holds the
     API's `errors[]` as pairs of property name and messages. `outcome` is what becomes of the scope. `transient`
     says whether another attempt may help, `retry_after_seconds` how long the API asked to wait before it.
+    `is_documented`: the answer had the API's own error body, so that it was the API that said so and not something
+    on the way.
     """
 
     error_type: str
@@ -149,6 +151,7 @@ class ApiError(CockpitError):
     errors: tuple[tuple[str, tuple[str, ...]], ...] = ()
     transient: bool = False
     retry_after_seconds: float | None = None
+    is_documented: bool = False
 
     outcome: ClassVar[str] = "failed"
     next_step: ClassVar[str] = ""

@@ -95,6 +95,21 @@ def to_gdap_relationship(item: object, customer_id: str, provider_instance_id: s
     }
 
 
+def to_subscription(item: object) -> Row:
+    """Id, provider instance, name and status of a subscription, each None where it is not told.
+
+    Raises:
+        UnfitObject: it is not an object.
+    """
+    subscription = _as_object(item, "subscription")
+    return {
+        "subscription_id": _text(subscription.get("id")),
+        "provider_instance_id": _as_id(subscription.get("providerInstanceId")),
+        "name": _text(subscription.get("subscriptionName")) or _text(subscription.get("offerName")),
+        "status": _name_of(subscription.get("subscriptionStatus")),
+    }
+
+
 def has_active_gdap(rows: list[Row]) -> bool | None:
     """Whether one of the relationships is active; None where none is and one does not tell its status."""
     statuses = [row["status"] for row in rows]
@@ -121,6 +136,22 @@ def iter_scopes(item: Mapping[str, Any]) -> Iterator[Scope | None]:
         if instance_id is None:
             raise UnfitObject("an entry of providerCustomers names no provider instance")
         yield Scope(_read_id(item, "customer"), instance_id, reseller_id)
+
+
+def iter_provider_instances(item: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Every provider instance that a customer names, and whether it exists there already. Nothing is passed over.
+
+    Raises:
+        UnfitObject: `providerCustomers` is missing or has another form, or an entry names no provider instance.
+    """
+    entries = item.get("providerCustomers", "")
+    if not isinstance(entries, dict | list | None):
+        raise UnfitObject("a customer has no providerCustomers, or none that can be read")
+    for key, entry in _iter_entries(entries):
+        instance_id = _as_id(entry.get("providerInstanceId")) or _as_id(key)
+        if not entry or instance_id is None:
+            raise UnfitObject("an entry of providerCustomers names no provider instance")
+        yield instance_id, bool(_provider_customer_id(entry))
 
 
 def is_deleted(item: Mapping[str, Any]) -> bool:

@@ -96,7 +96,10 @@ class Pacer:
     def end_call(self, started_at: float, ending: Ending, asked_seconds: float | None = None) -> None:
         """Take in how a call ended, and the wait that it was asked for."""
         now = self._clock()
-        self._concurrency.end_call(started_at, now, ending, self.in_flight)
+        # calls that end together leave places that a waiting one will take: the limit was reached all the same
+        is_wanted = self._freed is not None
+        in_flight = max(self.in_flight, self.allowed) if is_wanted else self.in_flight
+        self._concurrency.end_call(started_at, now, ending, in_flight)
         self.in_flight -= 1
         if ending is Ending.FINE:
             self._ceiling.accept(started_at)

@@ -158,7 +158,11 @@ class PackageLoader:
             self._spool.rewrite_batch(path, failed)
             self._spool.mark_loaded([path])
             self._record.count_refused(outcomes, rows)
-            self._note(f"The destination refused the rows of {sum(outcomes.values())} scopes: {refusal.reason}")
+            self._note(
+                f"The destination refused the rows of {sum(outcomes.values())} scopes: {refusal.reason}. They have "
+                "failed and keep their last good rows; correct what it names (`cockpit status` lists the scopes), "
+                "then run `cockpit load --retry-failed`."
+            )
 
     def _load_package(
         self, batches: Sequence[Path], other_parts: Callable[[], Iterable[PackagePart]] = tuple

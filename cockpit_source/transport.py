@@ -98,6 +98,17 @@ def _find_inner(error: BaseException) -> BaseException | None:
     return next((inner for inner in candidates if isinstance(inner, BaseException)), None)
 
 
+def was_never_connected(error: requests.RequestException) -> bool:
+    """Whether a failed exchange ended before there was a connection: the server got no byte of the request."""
+    cause = error.__cause__
+    if cause is None:
+        # no usable proxy or certificates were found
+        return isinstance(error, requests.exceptions.ProxyError | requests.exceptions.SSLError)
+    # a proxy that refuses the tunnel has not passed on anything either
+    kinds = aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError
+    return isinstance(cause, kinds)
+
+
 class _Route(NamedTuple):
     """How to reach a host: the proxy and the certificates, None where there is none to use."""
 

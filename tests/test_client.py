@@ -15,8 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +25,7 @@ from uuid import UUID
 import pytest
 import requests
 from aiohttp import ClientSession, TCPConnector
+from raw_server import head, raw_server
 from support import new_id, sku
 
 from cockpit_source.client import CockpitClient
@@ -704,60 +705,9 @@ def test_calls_one_after_the_other_share_a_connection(sandbox: Sandbox, monkeypa
 # --- real HTTP, against a server that says anything ---------------------------------------------------------------
 
 
-@dataclass
-class RawServer:
-    """What a server on loopback was sent, one entry per connection."""
-
-    url: str
-    received: list[bytes] = field(default_factory=list)
-
-
-@contextmanager
-def raw_server(*pieces: bytes, pause_seconds: float = 0.0) -> Iterator[RawServer]:
-    """A server that answers every connection with `pieces`, a pause before each but the first, and closes it."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = RawServer(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        closing = threading.Event()
-
-        def serve() -> None:
-            with suppress(OSError):
-                while True:
-                    connection, _ = listener.accept()
-                    with connection, suppress(OSError):
-                        server.received.append(_read_request(connection))
-                        for number, piece in enumerate(pieces):
-                            if number and closing.wait(pause_seconds):
-                                break
-                            connection.sendall(piece)
-                        connection.shutdown(socket.SHUT_WR)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            closing.set()
-            with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
-            thread.join(timeout=5)
-
-
-def _read_request(connection: socket.socket) -> bytes:
-    request = b""
-    while b"\r\n\r\n" not in request and (received := connection.recv(65_536)):
-        request += received
-    return request
-
-
 def raw_client(url: str, **changed: Any) -> CockpitClient:
     raw = settings_of(url, url) | {"access_token": "ready-token", "client_id": None, "client_secret": None}
     return CockpitClient(build_settings(raw | {"max_attempts": 1, "timeout_seconds": 5} | changed))
-
-
-def head(*headers: str, status: str = "200 OK") -> bytes:
-    lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", *headers]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 def test_body_that_trickles_in_ends_at_the_timeout() -> None:

@@ -3,71 +3,35 @@
 from __future__ import annotations
 
 import os
-import shutil
-import socket
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres_server import PostgresServer
+from support import INSTANCE, Inventory, Model, ScopeIds, day, new_id, sku
 
+from cockpit_source import load as loading
+from cockpit_source import packages
 from cockpit_source.errors import WarehouseBusy, WarehouseError
 from cockpit_source.pipeline import create_pipeline
 from cockpit_source.runner_lock import one_runner
+from cockpit_source.sandbox import Sandbox
 
-_BINARIES = Path("/usr/lib/postgresql/15/bin")
-
-pytest.importorskip("psycopg2", reason="needs the driver of PostgreSQL")
-pytestmark = pytest.mark.skipif(not (_BINARIES / "initdb").exists(), reason="needs the programs of PostgreSQL")
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """The port of a throwaway server on the loopback interface."""
-    user = {"user": "postgres"} if os.getuid() == 0 else {}
-    folder = Path(f"/tmp/cockpit_pg_{os.getpid()}")
-    folder.mkdir(mode=0o700)
-    if user:
-        shutil.chown(folder, "postgres")
-
-    def run(*command: str) -> None:
-        subprocess.run(
-            [str(_BINARIES / command[0]), *command[1:]], check=True, cwd="/", stdout=subprocess.DEVNULL, **user
-        )
-
-    data = str(folder / "data")
-    try:
-        run("initdb", "-D", data, "-U", "loader", "-A", "trust", "--no-sync")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        options = f"-k {folder} -p {port} -c listen_addresses=127.0.0.1"
-        run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
-        yield port
-        run("pg_ctl", "-D", data, "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def configured(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    address = {
-        "HOST": "127.0.0.1",
-        "PORT": str(port),
-        "DATABASE": "postgres",
-        "USERNAME": "loader",
-        "PASSWORD": "none",
-    }
-    for name, value in address.items():
-        monkeypatch.setenv(f"DESTINATION__POSTGRES__CREDENTIALS__{name}", value)
+pytestmark = pytest.mark.usefixtures("postgres_url")
 
 
 def pipeline_of(folder: Path, tenant: str = "a.example") -> Any:
     return create_pipeline(tenant, destination="postgres", pipelines_dir=folder / "pipelines")
 
 
-def test_second_machine_is_refused_and_told_who_holds_the_lock(configured: None, tmp_path: Path) -> None:
+def end_session_of_the_lock(postgres: PostgresServer) -> None:
+    ended = postgres.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'cockpit load %'"
+    )
+    assert ended == [(True,)]
+
+
+def test_second_machine_is_refused_and_told_who_holds_the_lock(tmp_path: Path) -> None:
     """A data folder of its own stands for another machine; another tenant is let in."""
     with one_runner(pipeline_of(tmp_path / "one")) as lock:
         lock.verify()
@@ -79,14 +43,39 @@ def test_second_machine_is_refused_and_told_who_holds_the_lock(configured: None,
         pass
 
 
-def test_lock_whose_session_ended_is_found_lost(configured: None, port: int, tmp_path: Path) -> None:
-    psycopg2 = pytest.importorskip("psycopg2")
+def test_lock_whose_session_ended_is_found_lost(postgres: PostgresServer, tmp_path: Path) -> None:
     with one_runner(pipeline_of(tmp_path / "one")) as lock:
-        other = psycopg2.connect(host="127.0.0.1", port=port, dbname="postgres", user="loader")
-        with other.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'cockpit load %'"
-            )
+        end_session_of_the_lock(postgres)
         with pytest.raises(WarehouseError, match=r"The lock of this run in .* was lost"):
             lock.verify()
-        other.close()
+
+
+def test_load_that_loses_its_lock_stops_and_the_next_carries_on(
+    sandbox: Sandbox, postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its first package, before its second."""
+    scopes: list[ScopeIds] = [(new_id(number), INSTANCE, None) for number in range(250)]
+    inventory = Inventory(sandbox, tmp_path / "inventory.duckdb", destination="postgres")
+    for customer, _, _ in scopes:
+        inventory.answer(customer, [sku("e3")])
+    monkeypatch.setattr(packages, "PACKAGE_SCOPES", 100)
+    with monkeypatch.context() as patched:
+        collect = loading.collect_packages
+
+        def collect_and_lose_the_lock(queue: Any) -> Any:
+            for number, package in enumerate(collect(queue)):
+                if number == 1:
+                    end_session_of_the_lock(postgres)
+                yield package
+
+        patched.setattr(loading, "collect_packages", collect_and_lose_the_lock)
+        with pytest.raises(WarehouseError, match=r"The lock of this run in .* was lost"):
+            inventory.load(scopes, day(0))
+    held = {row["customer_id"] for row in inventory.rows("licenses")}
+    assert len(held) == 100
+    result = inventory.load(scopes, day(0))
+    assert result.carried_on
+    assert result.status == "complete"
+    model = Model(inventory.tenant_key)
+    model.run(result.run_id, day(0), {ids: ("ok", [sku("e3")]) for ids in scopes})
+    model.check(inventory)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Action = Literal["delete_customer", "remove_reseller_relationship"]
 
@@ -161,6 +163,11 @@ class Plan:
     version: str
     items: tuple[PlanItem, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as a JSON object, times as text in UTC."""
+        stored: dict[str, Any] = json.loads(self.canonical())
+        return stored
+
     def canonical(self) -> str:
         """The plan as the JSON text that is hashed and stored: members sorted, no blanks, times in UTC."""
         return to_canonical(asdict(self))
@@ -169,6 +176,27 @@ class Plan:
     def plan_hash(self) -> str:
         """SHA-256 of the canonical form, in hex."""
         return hash_text(self.canonical())
+
+
+def read_plan(stored: Mapping[str, Any]) -> Plan:
+    """The plan from its stored form."""
+    plan: Plan = _build(Plan, stored)
+    return plan
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """A value of this type from JSON."""
+    if value is None:
+        return None
+    arguments = get_args(kind)
+    if get_origin(kind) is tuple:
+        return tuple(_build(arguments[0], element) for element in value)
+    if isinstance(kind, UnionType):
+        return _build(next(argument for argument in arguments if argument is not NoneType), value)
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{field.name: _build(hints[field.name], value[field.name]) for field in fields(kind)})  # type: ignore[operator]
+    return datetime.fromisoformat(value) if kind is datetime else value
 
 
 def to_canonical(value: Any) -> str:

@@ -1,0 +1,446 @@
+"""Carrying out a stored plan, one deletion at a time.
+
+The order of things is the safety of it: the guards, the approval, and then for each item the kill switch, a read of
+the customer as it is now, an intent that is committed, one DELETE, its outcome committed, and reading until the
+deletion shows. What may have reached the API is never sent again; it is only settled by reading.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from cockpit_source.deletions import guards
+from cockpit_source.deletions.delete_client import DeleteClient, Delivery
+from cockpit_source.deletions.history import OPEN_STATES, ItemHistory, PlanHistory, State
+from cockpit_source.deletions.planner import (
+    check,
+    check_ledger,
+    check_stop,
+    gather,
+    read_inventory,
+    read_usable_run,
+    strictest,
+)
+from cockpit_source.deletions.records import (
+    DELETE_CUSTOMER,
+    REMOVE_RELATIONSHIP,
+    LiveEvidence,
+    Plan,
+    PlanItem,
+    hash_text,
+    read_plan,
+    to_canonical,
+)
+from cockpit_source.deletions.refusals import Refusal, refuse
+from cockpit_source.deletions.session import Session
+from cockpit_source.deletions.settings import is_stopped
+from cockpit_source.deletions.verifier import finish_if_ended, known_customers, settle, settle_open_items
+from cockpit_source.errors import DeletionRefused
+
+MAX_ATTEMPTS = 3
+# after a refused connection; the API has not seen the call
+RETRY_AFTER_SECONDS = 5.0
+FAILURES_IN_A_ROW = 2
+_GONE: frozenset[State] = frozenset({"verified", "already_absent"})
+
+Removed = frozenset[tuple[str, str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """Who approved the plan, and how: interactive (the words were typed) or unattended (the whole hash was given)."""
+
+    approved_by: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a plan. `states` are those of its items; `stop` says why the run ended early, None when not."""
+
+    plan: Plan
+    states: dict[int, State]
+    stop: Refusal | None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything is gone as planned."""
+        return all(state in _GONE for state in self.states.values())
+
+
+class _Stop(Exception):
+    """The run ends here."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.refusal = Refusal(code, text)
+
+
+def find_plan(session: Session, plan_id: str) -> tuple[PlanHistory, Plan]:
+    """A plan of the ledger, unchanged since it was made. Raises DeletionRefused."""
+    history = session.history().plans.get(plan_id)
+    if history is None:
+        raise DeletionRefused(
+            "no_plan", f"There is no plan {plan_id} in the ledger. `cockpit deletions log` lists them."
+        )
+    if hash_text(to_canonical(history.body["plan"])) != history.plan_hash:
+        raise DeletionRefused("changed", f"Plan {plan_id} was changed after it was made. Plan again.")
+    return history, read_plan(history.body["plan"])
+
+
+def apply_plan(session: Session, plan_id: str, approve: Callable[[Plan], Approval]) -> Applied:
+    """Carry out a plan, or carry on with it. `approve` is asked when nothing stands against it.
+
+    Raises:
+        DeletionRefused: a guard holds, or it was not approved; nothing was sent.
+        LedgerUnavailable: the ledger cannot be written; nothing is sent without it.
+        SignInError: there is no usable token.
+    """
+    check_ledger(session)
+    check_stop(session)
+    history, plan = find_plan(session, plan_id)
+    _check_plan(session, history, plan)
+    for item, state in settle_open_items(session):
+        session.say(f"Plan {item.plan_id}, item {item.number}, of an earlier run is {state}.")
+    history, plan = find_plan(session, plan_id)
+    _check_evidence(session, history, plan)
+    known = known_customers(session)
+    approval = approve(plan)
+    with DeleteClient(session.settings.api) as deleter:
+        deleter.prepare()
+        session.record(
+            "apply_started",
+            plan_id=plan_id,
+            body={
+                "approved_by": approval.approved_by,
+                "mode": approval.mode,
+                "plan_hash": plan.plan_hash,
+                "limits": to_dict(session),
+                "resumed": history.is_started,
+            },
+        )
+        return _Run(session, plan, deleter, known).carry_out()
+
+
+def to_dict(session: Session) -> dict[str, object]:
+    """The limits in force now, for the ledger."""
+    limits = session.limits()
+    return {name: getattr(limits, name) for name in type(limits).__dataclass_fields__}
+
+
+def _check_plan(session: Session, history: PlanHistory, plan: Plan) -> None:
+    """What stands against the plan as such. Expiry is judged here, at the start."""
+    api, now = session.settings.api, session.clock.now()
+    latest = session.history().latest
+    refusals = []
+    if history.is_finished or history.has_ended:
+        refusals.append(Refusal("already_applied", f"Plan {plan.plan_id} was carried out already."))
+    if latest is not None and latest.plan_id != plan.plan_id:
+        refusals.append(
+            Refusal("superseded", f"Plan {plan.plan_id} is superseded by plan {latest.plan_id}, which is later.")
+        )
+    if now >= plan.expires_at or now < plan.created_at:
+        refusals.append(
+            Refusal(
+                "expired", f"Plan {plan.plan_id} was good until {plan.expires_at:%Y-%m-%d %H:%M} UTC. Plan again."
+            )
+        )
+    if (plan.tenant, plan.tenant_key) != (api.tenant, api.tenant_key):
+        refusals.append(
+            Refusal(
+                "other_tenant", f"Plan {plan.plan_id} is of tenant {plan.tenant}, but tenant is now {api.tenant}."
+            )
+        )
+    if plan.base_url != api.base_url:
+        refusals.append(
+            Refusal("other_api", f"Plan {plan.plan_id} is of {plan.base_url}, but base_url is now {api.base_url}.")
+        )
+    refuse(refusals)
+
+
+def _check_evidence(session: Session, history: PlanHistory, plan: Plan) -> None:
+    """Every guard again, on what is known now, for the items that were not sent; and that it is still the same."""
+    left = [item for item in plan.items if history.items[item.number].is_unsent]
+    limits = strictest(plan.limits, session.limits())
+    all_history = session.history()
+    run = read_usable_run(session, limits)
+    candidates = [item.candidate for item in left]
+    removed = _removed(plan, history)
+    inventory = read_inventory(session, candidates, run)
+    facts = gather(session, candidates, inventory, run, limits, all_history, done=removed, planned=len(plan.items))
+    changed = [
+        refusal
+        for old, new in zip(left, facts.items, strict=True)
+        if new.live.exists
+        for refusal in _compare(old, new, removed)
+    ]
+    refuse(changed)
+    check(session, facts, limits, all_history, done=removed, planned=len(plan.items))
+    refuse(guards.check_grace(candidates, all_history, plan.query_hash, run, limits.grace_days))
+
+
+def _removed(plan: Plan, history: PlanHistory) -> Removed:
+    """Customer and instance of the relationships that this plan has removed."""
+    return frozenset(
+        (item.candidate.customer_id, item.candidate.provider_instance_id)
+        for item in plan.items
+        if item.candidate.action == REMOVE_RELATIONSHIP and history.items[item.number].state in _GONE
+    )
+
+
+def _compare(old: PlanItem, new: PlanItem, removed: Removed) -> list[Refusal]:
+    """A refusal when an item has other evidence than the plan; what the plan itself removed is left aside."""
+    customer_id = old.candidate.customer_id
+    gone = {instance for customer, instance in removed if customer == customer_id}
+    parts = []
+    if _known(old, gone) != _known(new, gone):
+        parts.append("inventory")
+    if without_instances(old.live, gone) != without_instances(new.live, gone):
+        parts.append("API")
+    if not parts:
+        return []
+    return [
+        Refusal(
+            "evidence_changed",
+            f"Item {old.number}, customer {customer_id}: what is known from the {' and the '.join(parts)} has changed "
+            "since the plan was made. Look at it, then plan again.",
+        )
+    ]
+
+
+def _known(item: PlanItem, gone: set[str | None]) -> object:
+    evidence = item.inventory
+    scopes = [scope for scope in evidence.scopes if scope.provider_instance_id not in gone]
+    # a removed relationship ends its rows, which is a change in the history
+    last_change_at = None if gone else evidence.last_change_at
+    return evidence.company_name, evidence.reseller_id, evidence.is_present, last_change_at, scopes
+
+
+def without_instances(live: LiveEvidence, gone: set[str | None]) -> LiveEvidence:
+    """The evidence without what lies in these provider instances."""
+    return LiveEvidence(
+        live.exists,
+        live.company_name,
+        live.reseller_id,
+        tuple(instance for instance in live.relationships if instance not in gone),
+        tuple(scope for scope in live.scopes if scope.provider_instance_id not in gone),
+        tuple(sub for sub in live.subscriptions if sub.provider_instance_id not in gone),
+    )
+
+
+class _Run:
+    """One run over the items of a plan."""
+
+    def __init__(self, session: Session, plan: Plan, deleter: DeleteClient, known: frozenset[str]) -> None:
+        self._session = session
+        self._plan = plan
+        self._deleter = deleter
+        self._known = known
+        self._failures = 0
+        self._sent = 0
+
+    def carry_out(self) -> Applied:
+        """Every item that was not sent, until one of them stops the run."""
+        stop: Refusal | None = None
+        try:
+            for item in self._plan.items:
+                if self._state(item).is_unsent:
+                    self._carry_out(item)
+        except _Stop as reason:
+            stop = reason.refusal
+            self._record("stopped", code=stop.code, description=stop.text)
+        history = self._history()
+        finish_if_ended(self._session, history)
+        return Applied(self._plan, {number: item.state for number, item in history.items.items()}, stop)
+
+    def _carry_out(self, item: PlanItem) -> None:
+        self._check_relationships(item)
+        self._check_switch()
+        self._wait_for_turn()
+        if self._is_absent(item):
+            return
+        delivery = self._send(item)
+        state = self._settle(item, delivery)
+        self._sent += 1
+        self._judge(item, delivery, state)
+
+    def _check_relationships(self, item: PlanItem) -> None:
+        """A customer is deleted only after its relationships in this plan are seen to be gone."""
+        if item.candidate.action != DELETE_CUSTOMER:
+            return
+        history = self._history()
+        for other in self._plan.items:
+            is_its_own = other.candidate.customer_id == item.candidate.customer_id
+            state = history.items[other.number].state
+            if is_its_own and other.candidate.action == REMOVE_RELATIONSHIP and state not in _GONE:
+                raise _Stop(
+                    "relationship_left",
+                    f"Item {item.number} waits for item {other.number}, the removal of a relationship, which is "
+                    f"{state}. Run `cockpit deletions verify`, then apply again or plan anew.",
+                )
+
+    def _check_switch(self) -> None:
+        if reason := is_stopped(self._session.settings):
+            raise _Stop("stopped", f"Stopped before the next deletion: {reason}.")
+
+    def _wait_for_turn(self) -> None:
+        """Hold the distance between two calls, also to those of an earlier run."""
+        sent = [item.sent_at for plan in self._session.history().plans.values() for item in plan.items.values()]
+        latest = max((moment for moment in sent if moment is not None), default=None)
+        if latest is None:
+            return
+        due = latest + timedelta(seconds=self._session.settings.seconds_between_calls)
+        wait = (due - self._session.clock.now()).total_seconds()
+        # a clock that was set back is no reason to wait for longer
+        wait = min(wait, self._session.settings.seconds_between_calls)
+        if wait > 0:
+            self._session.say(f"Waiting {wait:.0f} s before the next deletion.")
+            self._session.clock.sleep(wait)
+            self._check_switch()
+
+    def _is_absent(self, item: PlanItem) -> bool:
+        """Read the item as it is now; whether there is nothing left to delete, which is recorded."""
+        removed = _removed(self._plan, self._history())
+        customer_id = item.candidate.customer_id
+        scopes = [
+            (scope.provider_instance_id, scope.reseller_id)
+            for scope in item.inventory.scopes
+            if (customer_id, scope.provider_instance_id) not in removed
+        ]
+        try:
+            live = self._session.reader.read(customer_id, scopes)
+        except DeletionRefused as refusal:
+            self._block(item, str(refusal))
+        if not live.exists:
+            proof = {"kind": "not_found", "read_at": self._session.clock.now()}
+            self._record("already_absent", item, proof=proof, description="the API does not know it any more")
+            self._session.say(f"Item {item.number} is absent already.")
+            return True
+        now = PlanItem(item.number, item.candidate, item.inventory, live)
+        if refusals := [*_compare(item, now, removed), *guards.check_items([now], removed)]:
+            self._block(item, " ".join(refusal.text for refusal in refusals))
+        return False
+
+    def _block(self, item: PlanItem, text: str) -> None:
+        self._record("blocked", item, description=text)
+        raise _Stop("blocked", f"Item {item.number} was not sent: {text}")
+
+    def _send(self, item: PlanItem) -> Delivery:
+        """One DELETE, its intent committed before; again only where the API is known not to have taken it."""
+        is_renewed = False
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            delivery = self._send_once(item, attempt)
+            if attempt == MAX_ATTEMPTS:
+                break
+            if delivery.result == "unauthorized" and not is_renewed:
+                is_renewed = True
+                self._deleter.renew()
+            elif delivery.result == "throttled":
+                self._session.clock.sleep(
+                    max(delivery.retry_after_seconds or 0.0, self._session.settings.seconds_between_calls)
+                )
+            elif delivery.result == "not_delivered":
+                self._session.clock.sleep(max(RETRY_AFTER_SECONDS, self._session.settings.seconds_between_calls))
+            else:
+                break
+            self._check_switch()
+        return delivery
+
+    def _send_once(self, item: PlanItem, attempt: int) -> Delivery:
+        correlation_id = str(uuid.uuid4())
+        path = self._deleter.path_of(item.candidate)
+        self._record("intent", item, correlation_id=correlation_id, method="DELETE", path=path, attempt=attempt)
+        delivery = self._deleter.send(item.candidate, correlation_id)
+        self._record(
+            "outcome",
+            item,
+            correlation_id=correlation_id,
+            result=delivery.result,
+            http_status=delivery.http_status,
+            description=delivery.description,
+            server_correlation_id=delivery.server_correlation_id,
+            duration_ms=delivery.duration_ms,
+        )
+        self._session.say(f"Item {item.number}: {delivery.result} ({delivery.description}).")
+        return delivery
+
+    def _settle(self, item: PlanItem, delivery: Delivery) -> State:
+        state = self._state(item)
+        if state.state not in OPEN_STATES:
+            return state.state
+        # after an answer that nobody expected the run stops at once; verify goes on reading
+        patience = 0.0 if delivery.is_outside_contract else self._session.settings.verify_timeout_seconds
+        return settle(self._session, state, self._known, wait_seconds=patience)
+
+    def _judge(self, item: PlanItem, delivery: Delivery, state: State) -> None:
+        """Stop the run where going on would not be safe."""
+        is_gone = state in _GONE
+        self._failures = 0 if is_gone else self._failures + 1
+        what = f"Item {item.number} is {state} ({delivery.description})"
+        if delivery.http_status == 403:
+            raise _Stop("forbidden", f"{what}: these credentials may not delete. Check that they have the role csp.")
+        if delivery.is_outside_contract:
+            raise _Stop(
+                "outside_contract", f"{what}: the contract does not know this answer. Ask CloudCockpit support."
+            )
+        if self._sent == 1 and not is_gone:
+            raise _Stop(
+                "first_not_verified",
+                f"{what}, and the first deletion must be seen to be done before the next is sent. Run "
+                "`cockpit deletions verify`, then apply again.",
+            )
+        if self._failures >= FAILURES_IN_A_ROW:
+            raise _Stop("failures_in_a_row", f"{what}, the second failure in a row. Find out why, then plan again.")
+
+    def _history(self) -> PlanHistory:
+        return self._session.history().plans[self._plan.plan_id]
+
+    def _state(self, item: PlanItem) -> ItemHistory:
+        return self._history().items[item.number]
+
+    def _record(
+        self, kind: str, item: PlanItem | None = None, *, correlation_id: str | None = None, **body: object
+    ) -> None:
+        self._session.record(
+            kind,
+            plan_id=self._plan.plan_id,
+            item=item.number if item else None,
+            correlation_id=correlation_id,
+            body=body,
+        )
+
+
+def approve_unattended(plan: Plan, given_hash: str, approved_by: str) -> Approval:
+    """The approval of a run without a person. Raises DeletionRefused unless the hash is that of the plan, whole."""
+    if given_hash.strip().lower() != plan.plan_hash:
+        raise DeletionRefused(
+            "hash_differs",
+            f"--hash is not the hash of plan {plan.plan_id}. Take it, all 64 characters, from `cockpit deletions show`.",
+        )
+    if not approved_by.strip():
+        raise DeletionRefused("not_approved", "--approved-by names nobody. Give the name of who approved the plan.")
+    return Approval(approved_by.strip(), "unattended")
+
+
+def confirmation_words(plan: Plan) -> str:
+    """What a person types: "delete 3 customers from portal.example.com"."""
+    deleted = sum(item.candidate.action == DELETE_CUSTOMER for item in plan.items)
+    removed = len(plan.items) - deleted
+    parts = [f"delete {deleted} customer{'s' * (deleted != 1)}"] if deleted else []
+    parts += [f"remove {removed} relationship{'s' * (removed != 1)}"] if removed else []
+    return f"{' and '.join(parts)} from {plan.tenant}"
+
+
+HASH_CHARACTERS = 8
+
+
+def approve_interactive(plan: Plan, typed_words: str, typed_hash: str, actor: str) -> Approval:
+    """The approval of a person. Raises DeletionRefused unless words and hash were typed as they should be."""
+    if " ".join(typed_words.split()) != confirmation_words(plan) or len(typed_hash.strip()) < HASH_CHARACTERS:
+        raise DeletionRefused("not_approved", "Those are not the words, so nothing was sent.")
+    if not plan.plan_hash.startswith(typed_hash.strip().lower()):
+        raise DeletionRefused("hash_differs", "That is not the beginning of the plan's hash, so nothing was sent.")
+    return Approval(actor, "interactive")

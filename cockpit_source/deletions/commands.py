@@ -1,0 +1,279 @@
+"""`cockpit deletions plan | show | apply | verify | log`. Imports what it needs when a command runs."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cockpit_source.command_options import AsJson, Database, Dataset, Destination, Project, enter_project
+from cockpit_source.errors import EXIT_SOME_NOT_READ, ConfigurationError, DeletionRefused
+
+if TYPE_CHECKING:
+    import dlt
+
+    from cockpit_source.deletions.applier import Approval
+    from cockpit_source.deletions.records import Plan
+    from cockpit_source.deletions.session import Session
+
+deletions_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Plan, review and carry out the two deletions of the API. Off until enabled; none can be undone.",
+)
+
+PlanId = Annotated[str | None, typer.Argument(help="Id of the plan; by default the latest.", show_default=False)]
+
+
+@deletions_app.command(epilog="Example: cockpit deletions plan --query offboard.sql")
+def plan(
+    query: Annotated[Path | None, typer.Option(help="File with one SELECT.", show_default=False)] = None,
+    named: Annotated[
+        str | None, typer.Option(help="A query that comes with the package; an unknown name lists them.")
+    ] = None,
+    project: Project = None,
+    database: Database = None,
+    destination: Destination = "duckdb",
+    dataset: Dataset = "cockpit",
+    as_json: AsJson = False,
+) -> None:
+    """Make a plan from a query: gather the evidence, check every guard, store it. Changes nothing in CloudCockpit.
+
+    The query gives action, customer_id, provider_instance_id (of a relationship) and reason.
+
+    Exit codes: 0 planned or nothing to do, 2 configuration or usage, 4 refused, 5 sign-in refused, 6 in use.
+    """
+    if (query is None) == (named is None):
+        raise ConfigurationError("Give one query: --query FILE.sql, or --named NAME.")
+    pipeline = _open_pipeline(project, database, destination, dataset)
+    from cockpit_source.deletions.planner import make_plan
+    from cockpit_source.deletions.report import plan_to_json, print_plan
+    from cockpit_source.deletions.selection import named_query, read_query
+    from cockpit_source.report import create_console
+
+    console = create_console()
+    with _refusals_as_json(as_json):
+        chosen = named_query(named) if named is not None else read_query(query)  # type: ignore[arg-type]
+        with _open_session(pipeline) as session:
+            made = make_plan(session, chosen)
+    if as_json:
+        console.print_json(data=plan_to_json(made))
+    elif made is None:
+        console.print(f"Nothing to do: the query {chosen.name} selects nothing. No plan was stored.", soft_wrap=True)
+    else:
+        print_plan(made, None, console, now=datetime.now(UTC))
+        console.print(f"\nReview it, then: cockpit deletions apply {made.plan_id}", soft_wrap=True)
+
+
+@deletions_app.command(epilog="Example: cockpit deletions show")
+def show(
+    plan_id: PlanId = None,
+    project: Project = None,
+    database: Database = None,
+    destination: Destination = "duckdb",
+    dataset: Dataset = "cockpit",
+    as_json: AsJson = False,
+) -> None:
+    """Show a plan, its evidence and what became of it. Calls no API and changes nothing."""
+    pipeline = _open_pipeline(project, database, destination, dataset)
+    from cockpit_source.deletions.history import History
+    from cockpit_source.deletions.ledger import open_ledger
+    from cockpit_source.deletions.report import plan_to_json, print_plan, stored_plan
+    from cockpit_source.report import create_console
+
+    with _refusals_as_json(as_json):
+        with open_ledger(pipeline, read_only=True) as ledger:
+            _warn_of_difference(ledger.difference)
+            history = History(ledger.records)
+        course = history.latest if plan_id is None else history.plans.get(plan_id)
+        if course is None:
+            raise DeletionRefused(
+                "no_plan", "There is no such plan in the ledger. `cockpit deletions log` lists them."
+            )
+        shown = stored_plan(course)
+    if as_json:
+        create_console().print_json(data=plan_to_json(shown, course))
+    else:
+        print_plan(shown, course, create_console(), now=datetime.now(UTC))
+
+
+@deletions_app.command(epilog="Example: cockpit deletions apply 20261124T090000Z-0a1b2c3d")
+def apply(
+    plan_id: Annotated[str, typer.Argument(help="Id of the plan.")],
+    plan_hash: Annotated[
+        str | None, typer.Option("--hash", help="The whole hash of the plan, instead of typing the words.")
+    ] = None,
+    approved_by: Annotated[str | None, typer.Option(help="Who approved it; goes with --hash.")] = None,
+    project: Project = None,
+    database: Database = None,
+    destination: Destination = "duckdb",
+    dataset: Dataset = "cockpit",
+    as_json: AsJson = False,
+) -> None:
+    """Carry out a plan, one deletion at a time, after every guard has been checked again. This cannot be undone.
+
+    Exit codes: 0 all gone, 2 configuration or usage, 3 some failed, unknown or not seen to be gone, 4 refused, 5
+    sign-in refused, 6 in use.
+    """
+    if (plan_hash is None) != (approved_by is None):
+        raise ConfigurationError("--hash and --approved-by go together, for a run that nobody watches.")
+    pipeline = _open_pipeline(project, database, destination, dataset)
+    from cockpit_source.deletions.applier import apply_plan, approve_unattended
+    from cockpit_source.deletions.report import print_states, states_to_json
+    from cockpit_source.report import create_console
+
+    def approve(plan: Plan) -> Approval:
+        if plan_hash is not None and approved_by is not None:
+            return approve_unattended(plan, plan_hash, approved_by)
+        return _ask(plan)
+
+    console = create_console()
+    with _refusals_as_json(as_json), _open_session(pipeline) as session:
+        applied = apply_plan(session, plan_id, approve)
+        course = session.history().plans[plan_id]
+    if as_json:
+        stop = None if applied.stop is None else {"code": applied.stop.code, "text": applied.stop.text}
+        console.print_json(data=states_to_json(course) | {"stop": stop})
+    else:
+        print_states(course, console)
+        if applied.stop is not None:
+            console.print(f"The run ended early: {applied.stop.text}", markup=False, soft_wrap=True)
+    sys.exit(0 if applied.is_done else EXIT_SOME_NOT_READ)
+
+
+@deletions_app.command(epilog="Example: cockpit deletions verify --wait-seconds 300")
+def verify(
+    wait_seconds: Annotated[float, typer.Option(min=0, help="How long to read again for each open item.")] = 0,
+    mend_ledger: Annotated[
+        bool, typer.Option("--mend-ledger", help="Complete the copy of the ledger that lacks records of the other.")
+    ] = False,
+    project: Project = None,
+    database: Database = None,
+    destination: Destination = "duckdb",
+    dataset: Dataset = "cockpit",
+    as_json: AsJson = False,
+) -> None:
+    """Settle by reading what became of deletions that were not seen to be done. Sends none.
+
+    Exit codes: 0 all settled, 2 configuration or usage, 3 some are open still, 4 the ledger cannot be used, 5 sign-in
+    refused, 6 in use.
+    """
+    pipeline = _open_pipeline(project, database, destination, dataset)
+    from cockpit_source.deletions.planner import check_ledger
+    from cockpit_source.deletions.report import print_states, states_to_json
+    from cockpit_source.deletions.verifier import settle_open_items
+    from cockpit_source.report import create_console
+
+    console = create_console()
+    with _refusals_as_json(as_json), _open_session(pipeline, enabled_only=False) as session:
+        if mend_ledger:
+            mended = session.ledger.mend(at=session.clock.now(), actor=session.actor)
+            session.say(f"Mended the ledger: {mended} records were copied.")
+        check_ledger(session)
+        touched = {item.plan_id for item, _ in settle_open_items(session, wait_seconds=wait_seconds)}
+        history = session.history()
+    courses = [history.plans[plan_id] for plan_id in sorted(touched)]
+    if as_json:
+        console.print_json(data=[states_to_json(course) for course in courses])
+    elif not courses:
+        console.print("Nothing is open: every deletion that was sent is settled.")
+    for course in courses if not as_json else ():
+        console.print(f"plan {course.plan_id}", soft_wrap=True)
+        print_states(course, console)
+    sys.exit(EXIT_SOME_NOT_READ if history.open_items() else 0)
+
+
+@deletions_app.command(epilog="Example: cockpit deletions log --json > ledger.json")
+def log(
+    plan_id: Annotated[str | None, typer.Option("--plan", help="Only the records of this plan.")] = None,
+    project: Project = None,
+    database: Database = None,
+    destination: Destination = "duckdb",
+    dataset: Dataset = "cockpit",
+    as_json: AsJson = False,
+) -> None:
+    """Print the ledger: who deleted what, when, why, on which evidence, and what the API said. Changes nothing."""
+    pipeline = _open_pipeline(project, database, destination, dataset)
+    from cockpit_source.deletions.ledger import open_ledger
+    from cockpit_source.deletions.report import log_to_json, print_log
+    from cockpit_source.report import create_console
+
+    with _refusals_as_json(as_json), open_ledger(pipeline, read_only=True) as ledger:
+        _warn_of_difference(ledger.difference)
+        records = list(ledger.records)
+    if as_json:
+        create_console().print_json(data=log_to_json(records, plan_id=plan_id))
+    else:
+        print_log(records, create_console(), plan_id=plan_id)
+
+
+def _open_pipeline(project: Path | None, database: Path | None, destination: str, dataset: str) -> dlt.Pipeline:
+    enter_project(project)
+    from cockpit_source.configuration import resolve_tenant_key
+    from cockpit_source.pipeline import create_pipeline
+
+    return create_pipeline(resolve_tenant_key(), destination=destination, database=database, dataset=dataset)
+
+
+@contextmanager
+def _open_session(pipeline: dlt.Pipeline, *, enabled_only: bool = True) -> Iterator[Session]:
+    from cockpit_source.deletions.session import open_session
+    from cockpit_source.deletions.settings import resolve_deletion_settings
+    from cockpit_source.report import create_console
+
+    notes = create_console(stderr=True)
+    settings = resolve_deletion_settings(enabled=None if enabled_only else True)
+
+    def say(text: str) -> None:
+        notes.print(text, markup=False, soft_wrap=True)
+
+    with open_session(pipeline, settings, actor=_actor(), say=say) as session:
+        yield session
+
+
+def _ask(plan: Plan) -> Approval:
+    """Let a person at a terminal approve. Raises DeletionRefused where there is none, or the words are others."""
+    from cockpit_source.deletions.applier import HASH_CHARACTERS, approve_interactive, confirmation_words
+    from cockpit_source.deletions.report import describe_blast_radius
+
+    if not sys.stdin.isatty():
+        raise DeletionRefused(
+            "not_approved",
+            "Nobody is there to approve the plan: standard input is no terminal. Give --hash and --approved-by.",
+        )
+    for line in describe_blast_radius(plan):
+        typer.echo(line, err=True)
+    words = typer.prompt(f'Type "{confirmation_words(plan)}"', err=True)
+    typed = typer.prompt(f"Type the first {HASH_CHARACTERS} characters of the plan's hash", err=True)
+    return approve_interactive(plan, words, typed, _actor())
+
+
+def _actor() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _warn_of_difference(difference: str | None) -> None:
+    if difference is not None:
+        typer.echo(f"Warning: {difference}", err=True)
+
+
+@contextmanager
+def _refusals_as_json(as_json: bool) -> Iterator[None]:
+    """A refusal as JSON on stdout, where JSON was asked for, and its message in any case."""
+    from cockpit_source.deletions.report import refusal_to_json
+    from cockpit_source.report import create_console
+
+    try:
+        yield
+    except DeletionRefused as refusal:
+        if as_json:
+            data: dict[str, Any] = refusal_to_json(refusal)
+            create_console().print_json(data=data)
+        raise

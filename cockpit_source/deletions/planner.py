@@ -1,0 +1,237 @@
+"""From a query to a stored plan: evidence gathered, every guard checked. Nothing here can delete."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from cockpit_source.deletions import guards
+from cockpit_source.deletions.history import History
+from cockpit_source.deletions.records import (
+    ACTIONS,
+    Candidate,
+    InventoryEvidence,
+    InventoryRun,
+    Limits,
+    LiveEvidence,
+    Plan,
+    PlanItem,
+)
+from cockpit_source.deletions.refusals import Refusal, refuse
+from cockpit_source.deletions.selection import DeletionQuery, select_candidates
+from cockpit_source.deletions.session import Session
+from cockpit_source.deletions.settings import is_stopped
+from cockpit_source.deletions.verifier import settle_from_inventory
+from cockpit_source.version import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the guards look at."""
+
+    run: InventoryRun
+    customers_live: int
+    items: tuple[PlanItem, ...]
+
+
+def make_plan(session: Session, query: DeletionQuery) -> Plan | None:
+    """The plan that was stored, or None where the query selects nothing.
+
+    Raises:
+        DeletionRefused: a guard holds, or the query, the inventory or the API cannot be used; nothing was stored but
+            the selection that a grace period counts from.
+        LedgerUnavailable: the ledger cannot be written, or its two copies differ.
+    """
+    check_ledger(session)
+    check_stop(session)
+    settle_from_inventory(session)
+    limits = session.limits()
+    run = read_usable_run(session, limits)
+    candidates = sort_candidates(select_candidates(query, session.pipeline))
+    if not candidates:
+        return None
+    inventory = read_inventory(session, candidates, run)
+    history = session.history()
+    refuse(guards.check_unsettled(candidates, history))
+    history = _record_selection(session, query, candidates, run, history)
+    refuse(guards.check_grace(candidates, history, query.query_hash, run, limits.grace_days))
+    facts = gather(session, candidates, inventory, run, limits, history)
+    check(session, facts, limits, history)
+    return _store(session, query, facts, limits)
+
+
+def check_ledger(session: Session) -> None:
+    """Nothing is planned or sent while the two copies of the ledger differ. Raises LedgerUnavailable."""
+    session.ledger.require_equal()
+
+
+def check_stop(session: Session) -> None:
+    """Raises DeletionRefused while the kill switch is set."""
+    if reason := is_stopped(session.settings):
+        refuse([Refusal("stopped", f"Deletions are stopped: {reason}. Remove it when they may go on.")])
+
+
+def read_usable_run(session: Session, limits: Limits) -> InventoryRun:
+    """The run that a plan may rest on. Raises DeletionRefused."""
+    with session.inventory() as inventory:
+        run = inventory.latest_run()
+    base_url = session.settings.api.base_url
+    refuse(guards.check_inventory(run, base_url, session.clock.now(), limits.max_age_hours))
+    assert run is not None  # noqa: S101 - refused above
+    return run
+
+
+def sort_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """In the order of carrying out: relationships are removed before customers are deleted."""
+    return sorted(candidates, key=lambda c: (ACTIONS.index(c.action), c.customer_id, c.provider_instance_id or ""))
+
+
+def read_inventory(
+    session: Session, candidates: Sequence[Candidate], run: InventoryRun
+) -> dict[str, InventoryEvidence]:
+    """The evidence of the warehouse by customer. Raises DeletionRefused for an id that it does not hold."""
+    with session.inventory() as inventory:
+        evidence = inventory.evidence((candidate.customer_id for candidate in candidates), run.run_id)
+    unknown = [candidate for candidate in candidates if not _is_known(candidate, evidence)]
+    refuse(
+        [
+            Refusal(
+                "unknown_id",
+                f"The inventory holds no customer {candidate.customer_id}"
+                + (
+                    f" in provider instance {candidate.provider_instance_id}"
+                    if candidate.provider_instance_id
+                    else ""
+                )
+                + ". Correct the query.",
+            )
+            for candidate in unknown
+        ]
+    )
+    return evidence
+
+
+def gather(
+    session: Session,
+    candidates: Sequence[Candidate],
+    inventory: dict[str, InventoryEvidence],
+    run: InventoryRun,
+    limits: Limits,
+    history: History,
+    *,
+    done: Collection[tuple[str, str | None]] = (),
+    planned: int | None = None,
+) -> Facts:
+    """The facts of now. The limits come first, so that a wrong query costs no thousand calls.
+
+    `done` are relationships that are removed already, whose scopes are not read; `planned` counts the items of a plan
+    that is being carried on.
+    """
+    customers_live = session.reader.count_customers()
+    customers = min(customers_live, run.customers_listed or 0)
+    refuse(_check_limits(session, len(candidates), planned, customers, limits, history))
+    live: dict[str, LiveEvidence] = {}
+    for candidate in candidates:
+        customer_id = candidate.customer_id
+        if customer_id not in live:
+            session.say(f"Reading customer {customer_id}.")
+            scopes = [
+                (scope.provider_instance_id, scope.reseller_id)
+                for scope in inventory[customer_id].scopes
+                if (customer_id, scope.provider_instance_id) not in done
+            ]
+            live[customer_id] = session.reader.read(customer_id, scopes)
+    items = tuple(
+        PlanItem(number, candidate, inventory[candidate.customer_id], live[candidate.customer_id])
+        for number, candidate in enumerate(candidates, start=1)
+    )
+    return Facts(run, customers_live, items)
+
+
+def check(
+    session: Session,
+    facts: Facts,
+    limits: Limits,
+    history: History,
+    *,
+    done: Collection[tuple[str, str | None]] = (),
+    planned: int | None = None,
+) -> None:
+    """Every guard that looks at the gathered facts. Raises DeletionRefused with all that hold."""
+    customers = min(facts.customers_live, facts.run.customers_listed or 0)
+    refuse(
+        [
+            *guards.check_customer_count(facts.run, facts.customers_live),
+            *_check_limits(session, len(facts.items), planned, customers, limits, history),
+            *guards.check_protected(facts.items, session.protected()),
+            *guards.check_items(facts.items, done),
+        ]
+    )
+
+
+def _check_limits(
+    session: Session, actions: int, planned: int | None, customers: int, limits: Limits, history: History
+) -> list[Refusal]:
+    sent_today = history.sent_within_a_day(session.clock.now())
+    return guards.check_limits(planned or actions, customers, sent_today, limits, left=actions)
+
+
+def _is_known(candidate: Candidate, evidence: dict[str, InventoryEvidence]) -> bool:
+    found = evidence.get(candidate.customer_id)
+    if found is None or not found.is_present:
+        return False
+    instances = {scope.provider_instance_id for scope in found.scopes}
+    return candidate.provider_instance_id is None or candidate.provider_instance_id in instances
+
+
+def _record_selection(
+    session: Session, query: DeletionQuery, candidates: Sequence[Candidate], run: InventoryRun, history: History
+) -> History:
+    """Note what the query selects on this inventory, where a grace period is counted from it."""
+    if session.settings.grace_days <= 0:
+        return history
+    body = {
+        "query_hash": query.query_hash,
+        "run_id": run.run_id,
+        "run_started_at": run.started_at,
+        "keys": [candidate.key for candidate in candidates],
+    }
+    session.record("selection", body=body)
+    return session.history()
+
+
+def _store(session: Session, query: DeletionQuery, facts: Facts, limits: Limits) -> Plan:
+    now = session.clock.now()
+    plan = Plan(
+        plan_id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
+        tenant=session.settings.api.tenant,
+        tenant_key=session.tenant_key,
+        base_url=session.settings.api.base_url,
+        query_name=query.name,
+        query_text=query.text,
+        query_hash=query.query_hash,
+        run=facts.run,
+        customers_live=facts.customers_live,
+        limits=limits,
+        created_by=session.actor,
+        created_at=now,
+        expires_at=now + timedelta(minutes=session.settings.plan_lifetime_minutes),
+        version=__version__,
+        items=facts.items,
+    )
+    session.record("plan", plan_id=plan.plan_id, body={"plan": plan.to_dict(), "plan_hash": plan.plan_hash})
+    return plan
+
+
+def strictest(planned: Limits, current: Limits) -> Limits:
+    """The stricter of each limit: of those in force when the plan was made and of those in force now."""
+    return replace(
+        current,
+        max_actions=min(planned.max_actions, current.max_actions),
+        max_percent=min(planned.max_percent, current.max_percent),
+        max_actions_per_day=min(planned.max_actions_per_day, current.max_actions_per_day),
+        max_age_hours=min(planned.max_age_hours, current.max_age_hours),
+        grace_days=max(planned.grace_days, current.grace_days),
+    )

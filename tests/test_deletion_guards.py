@@ -126,13 +126,13 @@ GUARDED: dict[str, tuple[Callable[[], list[Refusal]], str]] = {
     ),
     "max_percent": (
         lambda: check_limits(4, 399, 0, make_limits()),
-        "The plan has 4 deletions; of 399 customers 3 are allowed (max_percent is 1, and 3 are allowed unless it is "
-        "0). Narrow the query, or raise the limit on purpose.",
+        "The plan has 4 deletions to send; of 399 customers 3 are allowed (max_percent is 1, and 3 are allowed "
+        "unless it is 0). Narrow the query, or raise the limit on purpose.",
     ),
     "max_actions_per_day": (
         lambda: check_limits(2, 1000, 19, make_limits()),
-        "The plan has 2 deletions and the ledger 19 of the last 24 hours; max_actions_per_day is 20. Wait, or narrow "
-        "the query.",
+        "The plan has 2 deletions to send and the ledger 19 of the last 24 hours; max_actions_per_day is 20. Wait, "
+        "or narrow the query.",
     ),
     "protected": (
         lambda: check_protected([make_item()], make_protected("Cont*")),
@@ -371,6 +371,26 @@ def test_exactly_95_percent_is_enough_and_one_less_is_not(twentieth: int) -> Non
 )
 def test_limits(actions: int, customers: int, sent_today: int, limits: dict[str, Any], expected: list[str]) -> None:
     assert codes(check_limits(actions, customers, sent_today, make_limits(**limits))) == expected
+
+
+@pytest.mark.parametrize(
+    ("actions", "left", "customers", "sent_today", "expected"),
+    [
+        # max_actions is of the whole plan, what is left counts for the rest
+        (5, 1, 1000, 4, []),
+        (6, 1, 1000, 5, ["max_actions"]),
+        (5, 3, 399, 2, []),
+        (5, 4, 399, 1, ["max_percent"]),
+        (5, 2, 1000, 18, []),
+        (5, 2, 1000, 19, ["max_actions_per_day"]),
+        (5, 0, 1000, 20, []),
+        (5, 0, 1000, 21, ["max_actions_per_day"]),
+    ],
+)
+def test_limits_of_a_plan_that_is_carried_on(
+    actions: int, left: int, customers: int, sent_today: int, expected: list[str]
+) -> None:
+    assert codes(check_limits(actions, customers, sent_today, make_limits(), left=left)) == expected
 
 
 @given(st.integers(1, 10**7), st.integers(1, 10_000))
@@ -776,6 +796,12 @@ def test_relationship_is_left_unless_the_plan_removes_it_first() -> None:
     assert plan((1, 1, INSTANCE), (2, 2, OTHER_INSTANCE)) == ["relationship_left"]
     # after it
     assert plan((1, 1, INSTANCE), (6, 1, OTHER_INSTANCE)) == ["relationship_left"]
+    # removed already, and not to be seen yet
+    deletion = make_item(5, 1, inventory=scopes, live=live)
+    first, second = (new_id(1), INSTANCE), (new_id(1), OTHER_INSTANCE)
+    assert check_items([deletion], [first, second]) == []
+    assert codes(check_items([deletion], {first})) == ["relationship_left"]
+    assert check_items([make_item(1, 1, REMOVE_RELATIONSHIP, INSTANCE, scopes, live), deletion], [second]) == []
 
 
 def test_removed_before_names_removals_with_a_smaller_number() -> None:

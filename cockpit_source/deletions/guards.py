@@ -128,9 +128,16 @@ def check_customer_count(run: InventoryRun, customers_live: int) -> list[Refusal
     ]
 
 
-def check_limits(actions: int, customers: int, sent_today: int, limits: Limits) -> list[Refusal]:
-    """`actions` are those not sent yet, `customers` all that are visible, `sent_today` those of 24 hours."""
+def check_limits(
+    actions: int, customers: int, sent_today: int, limits: Limits, *, left: int | None = None
+) -> list[Refusal]:
+    """`actions` are all of the plan, `customers` all that are visible, `sent_today` those of 24 hours.
+
+    `left` are those of the plan that are not sent yet, by default all: what was deleted is in `sent_today`, and no
+    longer among the customers.
+    """
     refusals = []
+    left = actions if left is None else left
     allowed = allowed_by_percent(customers, limits.max_percent)
     if customers <= 0:
         refusals.append(
@@ -140,13 +147,13 @@ def check_limits(actions: int, customers: int, sent_today: int, limits: Limits) 
                 f"API access. {_LOAD_AGAIN}",
             )
         )
-    elif actions > allowed:
+    elif left > allowed:
         refusals.append(
             Refusal(
                 "max_percent",
-                f"The plan has {actions} deletions; of {customers} customers {allowed} are allowed (max_percent is "
-                f"{limits.max_percent:g}, and {FEW_ACTIONS} are allowed unless it is 0). Narrow the query, or raise "
-                "the limit on purpose.",
+                f"The plan has {left} deletions to send; of {customers} customers {allowed} are allowed (max_percent "
+                f"is {limits.max_percent:g}, and {FEW_ACTIONS} are allowed unless it is 0). Narrow the query, or "
+                "raise the limit on purpose.",
             )
         )
     if actions > limits.max_actions:
@@ -157,11 +164,11 @@ def check_limits(actions: int, customers: int, sent_today: int, limits: Limits) 
                 "the limit on purpose.",
             )
         )
-    if actions + sent_today > limits.max_actions_per_day:
+    if left + sent_today > limits.max_actions_per_day:
         refusals.append(
             Refusal(
                 "max_actions_per_day",
-                f"The plan has {actions} deletions and the ledger {sent_today} of the last 24 hours; "
+                f"The plan has {left} deletions to send and the ledger {sent_today} of the last 24 hours; "
                 f"max_actions_per_day is {limits.max_actions_per_day}. Wait, or narrow the query.",
             )
         )
@@ -236,12 +243,15 @@ def check_existence(items: Iterable[PlanItem]) -> list[Refusal]:
     ]
 
 
-def check_items(items: Sequence[PlanItem]) -> list[Refusal]:
-    """What the warehouse and the API say of each item."""
+def check_items(items: Sequence[PlanItem], removed: Iterable[tuple[str, str | None]] = ()) -> list[Refusal]:
+    """What the warehouse and the API say of each item.
+
+    `removed` are customer and provider instance of the relationships that the plan has removed already.
+    """
     return [
         refusal
         for item in items
-        for refusal in (*_check_inventory_of(item), *check_live(item, removed_before(item, items)))
+        for refusal in (*_check_inventory_of(item), *check_live(item, removed_before(item, items).union(removed)))
     ]
 
 

@@ -865,6 +865,12 @@ def test_refusals_are_raised_together_with_the_code_of_the_first() -> None:
     refuse([])
 
 
+def test_what_counts_as_harmless_is_exactly_this() -> None:
+    """Whoever lengthens one of these lists lets more be deleted."""
+    assert set(guards.GOOD_OUTCOMES) == {"ok", "empty"}
+    assert set(guards.INACTIVE_STATUSES) == {"suspended", "deleted", "cancelled", "canceled", "expired"}
+
+
 # --- a guard never opens when the facts get worse ---
 
 _counts = st.lists(st.one_of(st.none(), st.integers(-2, 3)), max_size=3)

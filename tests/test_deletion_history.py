@@ -113,6 +113,7 @@ def test_every_state_is_of_one_kind() -> None:
     assert len(states) == len(END_STATES) + len(OPEN_STATES) + len(UNSENT_STATES)
     assert set(END_STATES) == {"verified", "already_absent", "failed"}
     assert set(UNSENT_STATES) == {"planned", "blocked"}
+    assert set(OPEN_STATES) == {"sending", "unknown", "accepted", "accepted_unverified"}
 
 
 @pytest.mark.parametrize("event", EVENTS)

@@ -34,9 +34,9 @@ OPEN_STATES: frozenset[State] = frozenset({"sending", "unknown", "accepted", "ac
 # no DELETE has reached the API
 UNSENT_STATES: frozenset[State] = frozenset({"planned", "blocked"})
 
+# every other result leaves it unknown, also one that this version does not know
 _AFTER_OUTCOME: Mapping[str, State] = {
     "accepted": "accepted",
-    "unknown": "unknown",
     "refused": "failed",
     # the API did not take it
     "not_delivered": "planned",
@@ -47,7 +47,6 @@ _AFTER_SETTLING: Mapping[str, State] = {
     "verified": "verified",
     "failed": "failed",
     "accepted_unverified": "accepted_unverified",
-    "unknown": "unknown",
 }
 _DAY = timedelta(hours=24)
 
@@ -203,7 +202,6 @@ class History:
                     item.correlation_ids.append(record.correlation_id)
                 self._sent.append((record.at, item.plan_id, item.number))
             case "outcome" if item.state == "sending":
-                # of a result that this version does not know nothing is known
                 item.state = _AFTER_OUTCOME.get(body["result"], "unknown")
             case "settled" if item.is_open:
                 item.state = _AFTER_SETTLING.get(body["result"], "unknown")

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup check format test chaos prove demo bench readme clean
+.PHONY: help setup check format test chaos prove mutate demo bench readme clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ prove: $(READY)  ## what takes long to prove: a throttled load, then 100 killed 
 	$(BIN)/python benchmarks/throttled.py --against --strict
 	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000
 	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000 --destination postgres
+
+mutate: $(READY)  ## change the guards of the deletions in one place at a time: the tests must notice each change
+	$(BIN)/python tests/prove_guards.py
 
 demo: $(READY)  ## load five simulated days into cockpit_demo/, no credentials needed
 	$(BIN)/cockpit demo

@@ -1,4 +1,9 @@
-"""What the ledger says of a plan and its items. Pure: records in, states out."""
+"""What the ledger says of a plan and its items. Pure: records in, states out.
+
+In doubt an item counts as open, that is, as perhaps deleted: an intent makes it so whatever it was before, and only
+the outcome of that request or a settlement by reading makes it something else. What no request was sent for is the
+only thing that may be sent.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
+
+from cockpit_source.deletions.records import Candidate
+from cockpit_source.errors import LedgerUnavailable
 
 State = Literal[
     "planned",
@@ -26,14 +34,19 @@ OPEN_STATES: frozenset[State] = frozenset({"sending", "unknown", "accepted", "ac
 # no DELETE has reached the API
 UNSENT_STATES: frozenset[State] = frozenset({"planned", "blocked"})
 
+# every other result leaves it unknown, also one that this version does not know
 _AFTER_OUTCOME: Mapping[str, State] = {
     "accepted": "accepted",
-    "unknown": "unknown",
     "refused": "failed",
     # the API did not take it
     "not_delivered": "planned",
     "throttled": "planned",
     "unauthorized": "planned",
+}
+_AFTER_SETTLING: Mapping[str, State] = {
+    "verified": "verified",
+    "failed": "failed",
+    "accepted_unverified": "accepted_unverified",
 }
 _DAY = timedelta(hours=24)
 
@@ -114,7 +127,11 @@ class Selection:
 
 
 class History:
-    """Everything that the records say."""
+    """Everything that the records say.
+
+    Raises:
+        LedgerUnavailable: a record is about a plan or an item that no record before it made, or makes one again.
+    """
 
     def __init__(self, records: Iterable[Record]) -> None:
         self.plans: dict[str, PlanHistory] = {}
@@ -133,11 +150,17 @@ class History:
         return [item for plan in self.plans.values() for item in plan.items.values() if item.is_open]
 
     def sent_within_a_day(self, now: datetime) -> int:
-        """How many items had a DELETE sent in the 24 hours before `now`, those that did not arrive included."""
-        return len({(plan_id, number) for at, plan_id, number in self._sent if at > now - _DAY})
+        """How many items had a DELETE sent in the 24 hours before `now`, those that did not arrive included.
+
+        One sent exactly 24 hours ago still counts, and so does one of a later time (a clock was set back).
+        """
+        return len({(plan_id, number) for at, plan_id, number in self._sent if at >= now - _DAY})
 
     def selected_since(self, key: str, query_hash: str) -> datetime | None:
-        """Start of the first run of the latest unbroken row of runs in which this query selected this deletion."""
+        """Start of the first run of the latest unbroken row of runs in which this query selected this deletion.
+
+        Of runs that it was not asked about, nothing is known: they break no row. None: the latest did not select it.
+        """
         since: datetime | None = None
         latest_of_run = {s.run_id: s for s in self.selections if s.query_hash == query_hash}
         for selection in sorted(latest_of_run.values(), key=lambda s: s.run_started_at, reverse=True):
@@ -152,11 +175,16 @@ class History:
             return
         if record.plan_id is None:
             return
-        if record.kind == "plan":
+        plan = self.plans.get(record.plan_id)
+        if record.kind == "plan" and plan is None:
             self.plans[record.plan_id] = _to_plan(record)
-            return
-        plan = self.plans[record.plan_id]
-        if record.item is not None:
+        elif record.kind == "plan" or plan is None or (record.item is not None and record.item not in plan.items):
+            raise LedgerUnavailable(
+                f"The ledger contradicts itself: its record {record.kind} of plan {record.plan_id}, item "
+                f"{record.item}, does not fit those before it. Nothing is sent. Keep both copies of the ledger, and "
+                "find out what wrote to them."
+            )
+        elif record.item is not None:
             self._add_to_item(plan.items[record.item], record)
         elif record.kind == "apply_started":
             plan.is_started = True
@@ -173,15 +201,15 @@ class History:
                 if record.correlation_id is not None:
                     item.correlation_ids.append(record.correlation_id)
                 self._sent.append((record.at, item.plan_id, item.number))
-            case "outcome":
-                item.state = _AFTER_OUTCOME[body["result"]]
-            case "settled":
-                item.state = body["result"]
+            case "outcome" if item.state == "sending":
+                item.state = _AFTER_OUTCOME.get(body["result"], "unknown")
+            case "settled" if item.is_open:
+                item.state = _AFTER_SETTLING.get(body["result"], "unknown")
                 item.proof = body.get("proof")
-            case "already_absent":
+            case "already_absent" if item.is_unsent:
                 item.state = "already_absent"
                 item.proof = body.get("proof")
-            case "blocked":
+            case "blocked" if item.is_unsent:
                 item.state = "blocked"
 
 
@@ -189,8 +217,7 @@ def _to_plan(record: Record) -> PlanHistory:
     plan_id = str(record.plan_id)
     items = {}
     for item in record.body["plan"]["items"]:
-        candidate = item["candidate"]
-        key = f"{candidate['action']}|{candidate['customer_id']}|{candidate['provider_instance_id'] or '-'}"
+        key = Candidate(**item["candidate"]).key
         items[item["number"]] = ItemHistory(plan_id, item["number"], key)
     return PlanHistory(plan_id, record.at, record.body, items)
 

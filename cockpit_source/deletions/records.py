@@ -200,8 +200,15 @@ def _build(kind: Any, value: Any) -> Any:
 
 
 def to_canonical(value: Any) -> str:
-    """JSON with sorted members and no blanks. A time becomes ISO 8601 in UTC with microseconds."""
-    return json.dumps(value, default=_to_text, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    """JSON with sorted members and no blanks. A time becomes ISO 8601 in UTC with microseconds.
+
+    Raises:
+        TypeError: a value of another type, such as a time without a zone.
+        ValueError: a number that JSON does not know.
+    """
+    return json.dumps(
+        value, default=_to_text, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+    )
 
 
 def hash_text(text: str) -> str:
@@ -210,6 +217,6 @@ def hash_text(text: str) -> str:
 
 
 def _to_text(value: Any) -> str:
-    if isinstance(value, datetime):
+    if isinstance(value, datetime) and value.tzinfo is not None:
         return value.astimezone(UTC).isoformat(timespec="microseconds")
     raise TypeError(f"{type(value).__name__} has no canonical form")

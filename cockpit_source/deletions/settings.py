@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,27 @@ DELETIONS_SECTION = f"{SECTION}.deletions"
 STOP_VARIABLE = "COCKPIT_DELETIONS_STOP"
 DEFAULT_STOP_FILE = "stop_deletions"
 
+
+def _read_path(value: object) -> Path:
+    text = values.read_text(value)
+    if "\0" in text:
+        raise ValueError("holds a character that no path has")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with the home folder of somebody unknown") from None
+
+
 KEYS: dict[str, Key] = {
     "enabled": Key(values.read_flag, "true, or false to switch the deletions off", False),
     "client_id": Key(values.read_text, "the client id of an API access of role csp, for the deletions only"),
     "client_secret": Key(values.read_text, "its secret", secret=True),
     "access_token": Key(values.read_header_text, "a token of that access, instead of the two", secret=True),
-    "protected_file": Key(values.read_text, "the path of a text file of customers that are never deleted"),
+    "protected_file": Key(_read_path, "the path of a text file of customers that are never deleted"),
     "max_actions": Key(values.whole_number(0, 100_000), "a whole number from 0 to 100000, deletions a plan", 5),
-    "max_percent": Key(values.number(0, 100), "a number from 0 to 100, of all customers; 3 are always allowed", 1.0),
+    "max_percent": Key(
+        values.number(0, 100), "a number from 0 to 100, of all customers; 3 are allowed unless it is 0", 1.0
+    ),
     "max_actions_per_day": Key(
         values.whole_number(0, 100_000), "a whole number from 0 to 100000, deletions in 24 hours", 20
     ),
@@ -44,7 +58,7 @@ KEYS: dict[str, Key] = {
     "verify_timeout_seconds": Key(
         values.number(0, 86_400), "a number from 0 to 86400: how long to wait until a deletion shows", 900.0
     ),
-    "stop_file": Key(values.read_text, "a path: while this file exists, nothing is deleted", DEFAULT_STOP_FILE),
+    "stop_file": Key(_read_path, "a path: while this file exists, nothing is deleted", Path(DEFAULT_STOP_FILE)),
 }
 
 
@@ -89,9 +103,10 @@ def resolve_deletion_settings(**overrides: Any) -> DeletionSettings:
             "Deletions are switched off. They cannot be undone: read docs/deletions.md first, then set enabled = "
             f"true under [{DELETIONS_SECTION}] in .dlt/config.toml.",
         )
-    problems += _find_credential_problems(raw)
-    if read["protected_file"] is None and values.is_missing(raw.get("protected_file")):
-        problems.append(f"protected_file is missing. Valid: {KEYS['protected_file'].valid}; it may be empty.")
+    if read["enabled"]:
+        problems += _find_credential_problems(raw)
+        if values.is_missing(raw.get("protected_file")):
+            problems.append(f"protected_file is missing. Valid: {KEYS['protected_file'].valid}; it may be empty.")
     if problems:
         raise ConfigurationError(_compose_message(problems))
     return _assemble(read)
@@ -106,14 +121,15 @@ def is_stopped(settings: DeletionSettings) -> str | None:
     """Why nothing may be deleted now: the kill switch in words; None when it is not set."""
     if os.environ.get(STOP_VARIABLE):
         return f"the environment variable {STOP_VARIABLE} is set"
-    # a file that cannot be looked at counts as there
+    # what cannot be looked at counts as there: the folder may be a share that is not mounted now
     try:
-        settings.stop_file.stat()
-    except FileNotFoundError:
-        return None
+        settings.stop_file.parent.stat()
+        with suppress(FileNotFoundError):
+            settings.stop_file.lstat()
+            return f"the stop file {settings.stop_file} exists"
     except OSError as error:
         return f"the stop file {settings.stop_file} cannot be looked at ({error.strerror})"
-    return f"the stop file {settings.stop_file} exists"
+    return None
 
 
 def _find_unknown(given: Mapping[str, Any]) -> set[str]:
@@ -162,8 +178,8 @@ def _assemble(read: Mapping[str, Any]) -> DeletionSettings:
     folder = project_folder()
     return DeletionSettings(
         api=load,
-        protected_file=folder / Path(read["protected_file"]).expanduser(),
-        stop_file=folder / Path(read["stop_file"]).expanduser(),
+        protected_file=folder / read["protected_file"],
+        stop_file=folder / read["stop_file"],
         **{
             name: read[name]
             for name in (

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ def append_story(ledger: Ledger, plan_id: str = "plan-1", name: str = "Contoso")
 
     add("selection", {"query_hash": "q", "run_id": "run-1", "run_started_at": at(-60), "keys": (name, "b")})
     add("plan", plan_body(make_plan(plan_id, name)), plan_id=plan_id)
-    add("apply_started", {"approved_by": name, "mode": "interactive", "limits": {"max_percent": 0.1}}, plan_id=plan_id)
+    add(
+        "apply_started", {"approved_by": name, "mode": "interactive", "limits": {"max_percent": 0.1}}, plan_id=plan_id
+    )
     add("intent", {"method": "DELETE", "path": "/x", "attempt": 1}, plan_id=plan_id, item=1, correlation_id="c-1")
     outcome = {"result": "accepted", "http_status": 202, "description": name, "duration_ms": 12}
     add("outcome", outcome, plan_id=plan_id, item=1, correlation_id="c-1")
@@ -109,7 +112,7 @@ def append_story(ledger: Ledger, plan_id: str = "plan-1", name: str = "Contoso")
     add("finished", {"results": {"verified": 1, "already_absent": 1}}, plan_id=plan_id)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LedgerFixture:
     """A ledger in a folder, its warehouse being DuckDB or PostgreSQL."""
 
@@ -117,7 +120,7 @@ class LedgerFixture:
     folder: Path
     url: str | None = None
 
-    @property
+    @cached_property
     def pipeline(self) -> Any:
         database = self.folder / "inventory.duckdb" if self.kind == "duckdb" else None
         return create_pipeline("csp.example", destination=self.kind, database=database)
@@ -149,7 +152,7 @@ class LedgerFixture:
                 found = connection.execute(sql, list(values))
                 return found.fetchall() if sql.startswith("SELECT") else []
         with closing(psycopg2.connect(self.url)) as connection, connection, connection.cursor() as cursor:
-            cursor.execute(sql.replace("?", "%s"), values)
+            cursor.execute(sql.replace("?", "%s"), values or None)
             return cursor.fetchall() if cursor.description else []
 
     def remove_warehouse(self) -> None:

@@ -9,8 +9,8 @@ import resource
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ from postgres_server import PostgresServer
 
 from cockpit_source.deletions import ledger_store
 from cockpit_source.deletions.history import History
+from cockpit_source.deletions.ledger import open_ledger
 from cockpit_source.deletions.ledger_compare import compare
 from cockpit_source.deletions.ledger_file import LedgerFile
 from cockpit_source.deletions.ledger_place import ledger_place
-from cockpit_source.deletions.ledger_record import StoreContent
+from cockpit_source.deletions.ledger_record import StoreContent, make_record
 from cockpit_source.deletions.ledger_rows import to_rows
 from cockpit_source.deletions.ledger_tables import LEDGER_TABLES
 from cockpit_source.errors import ConfigurationError, LedgerUnavailable, WarehouseBusy
@@ -70,8 +71,8 @@ def test_records_are_the_same_in_both_stores_and_after_reading(stores: LedgerFix
 def test_auditor_finds_who_what_why_and_result_in_sql(stores: LedgerFixture) -> None:
     stores.write_story()
     rows = stores.run(
-        "SELECT p.created_by, p.tenant, p.run_id, i.action, i.customer_name, i.reason, e.kind, e.result, e.http_status, "
-        "e.correlation_id FROM cockpit_deletions.deletion_events e "
+        "SELECT p.created_by, p.tenant, p.run_id, i.action, i.customer_name, i.reason, e.kind, e.result, "
+        "e.http_status, e.correlation_id FROM cockpit_deletions.deletion_events e "
         "JOIN cockpit_deletions.deletion_plan_items i ON i.plan_id = e.plan_id AND i.item = e.item "
         "JOIN cockpit_deletions.deletion_plans p ON p.plan_id = e.plan_id ORDER BY e.seq"
     )
@@ -268,7 +269,9 @@ def _forge_history(stores: LedgerFixture) -> None:
         pytest.param(_repeat_line(3), "in line 4, record 3 comes again", id="doubled"),
         pytest.param(_repeat_line(8), "in line 9, record 8 comes again", id="last-doubled"),
         pytest.param(_drop_line, "in line 3, record 3 is missing", id="line-gone"),
-        pytest.param(_rewrite_as_others_do, "line 1 cannot be read: it is not written as records are", id="rewritten"),
+        pytest.param(
+            _rewrite_as_others_do, "line 1 cannot be read: it is not written as records are", id="rewritten"
+        ),
         pytest.param(_forge_history, "record 1 is another in the file than in the warehouse", id="forged"),
     ],
 )
@@ -318,11 +321,11 @@ def test_every_changed_value_of_the_tables_is_found(stores: LedgerFixture) -> No
     for name, table in LEDGER_TABLES.items():
         for column in table.columns:
             where = f"cockpit_deletions.{name} SET {column.name} ="
-            [(kept, seq, *_)] = stores.run(
-                f"SELECT CAST(max({column.name}) AS VARCHAR), max(seq) FROM cockpit_deletions.{name} "
-                f"WHERE seq IN (2, 5)"
-            )
-            item = " AND item = 2" if name == "deletion_plan_items" else ""
+            seq, item = {
+                "deletion_plans": (2, ""),
+                "deletion_plan_items": (2, " AND item = 2"),
+                "deletion_events": (5, ""),
+            }[name]
             kind = {"int64": "BIGINT", "string": "VARCHAR"}.get(str(column.type), "TIMESTAMPTZ")
             other = {"BIGINT": "77", "VARCHAR": "'x'"}.get(kind, "TIMESTAMPTZ '2001-01-01 00:00:00+00'")
             condition = f"WHERE seq = {seq}{item}"
@@ -343,7 +346,8 @@ def test_every_changed_value_of_the_tables_is_found(stores: LedgerFixture) -> No
 def test_row_of_no_record_is_found(stores: LedgerFixture) -> None:
     records = stores.write_story()
     stores.run(
-        "INSERT INTO cockpit_deletions.deletion_plan_items (seq, plan_id, item, evidence) VALUES (2, 'plan-1', 3, '{}')"
+        "INSERT INTO cockpit_deletions.deletion_plan_items (seq, plan_id, item, evidence) "
+        "VALUES (2, 'plan-1', 3, '{}')"
     )
     assert stores.read() == (records, "in the warehouse, deletion_plan_items holds rows of no record")
 
@@ -360,7 +364,10 @@ def test_row_of_no_record_is_found(stores: LedgerFixture) -> None:
         ("stopped", {"actor": None}),
         ("plan", {}),
         ("plan", {"plan_id": "plan-1", "body": plan_body(make_plan())}),
-        ("plan", {"plan_id": "plan-9", "body": {"plan": {"items": [{"number": 1}, {"number": 1}]}, "plan_hash": "a"}}),
+        (
+            "plan",
+            {"plan_id": "plan-9", "body": {"plan": {"items": [{"number": 1}, {"number": 1}]}, "plan_hash": "a"}},
+        ),
         ("plan", {"plan_id": "plan-9", "body": {"plan": {"items": [{}]}, "plan_hash": "a"}}),
     ],
 )
@@ -379,7 +386,12 @@ def test_record_that_could_not_be_stored_is_refused_before_anything_is_written(
 
 def test_odd_values_are_stored(stores: LedgerFixture) -> None:
     """Whatever can be given must not make a record that the file takes and the warehouse never will."""
-    odd = {"result": ["list"], "http_status": 2**70, "description": {"\ud83d": ODD}, "deep": [[[1e-300, -0.0, 2**70]]]}
+    odd = {
+        "result": ["list"],
+        "http_status": 2**70,
+        "description": {"\ud83d": ODD},
+        "deep": [[[1e-300, -0.0, 2**70]]],
+    }
     with stores.open() as ledger:
         ledger.append("outcome", at=at(0), actor=ODD, plan_id=ODD, item=2**31 - 1, correlation_id=ODD, body=odd)
         ledger.append("plan", at=at(1), actor="", plan_id="p", body={"plan": {"created_at": "x"}, "plan_hash": ""})
@@ -413,7 +425,7 @@ def test_failed_append_ends_all_appending_until_the_next_opening(on_duckdb: Ledg
 def test_full_disk(on_duckdb: LedgerFixture) -> None:
     with on_duckdb.open() as ledger:
         on_duckdb.file.symlink_to("/dev/full")
-        with pytest.raises(LedgerUnavailable, match="No space left on device. Nothing is sent without it"):
+        with pytest.raises(LedgerUnavailable, match=r"No space left on device. Nothing is sent without it"):
             ledger.append("stopped", at=at(9), body={}, **MORE)
     assert not on_duckdb.has_warehouse()
     with pytest.raises(LedgerUnavailable, match="cannot be read: it is no regular file"):
@@ -433,8 +445,8 @@ def test_folder_in_the_place_of_a_file(on_duckdb: LedgerFixture, where: str) -> 
 
 
 def test_missing_project_folder(tmp_path: Path) -> None:
-    with pytest.raises(LedgerUnavailable, match="cannot be locked: .*No such file or directory"):
-        LedgerFixture("duckdb", tmp_path).open().__enter__ if False else _open_in(tmp_path / "nowhere")
+    with pytest.raises(LedgerUnavailable, match=r"cannot be locked: .*No such file or directory"):
+        LedgerFixture("duckdb", tmp_path / "nowhere").open().__enter__()
 
 
 def test_file_that_something_else_changes_is_not_added_to(stores: LedgerFixture) -> None:
@@ -460,19 +472,23 @@ def test_file_that_cannot_be_created_leaves_no_warehouse(stores: LedgerFixture) 
 
 def test_database_that_another_program_has_open(on_duckdb: LedgerFixture) -> None:
     records = on_duckdb.write_story()
-    code = f"import duckdb, sys; c = duckdb.connect({str(on_duckdb.database)!r}); print('open', flush=True); input()"
+    code = f"import duckdb; c = duckdb.connect({str(on_duckdb.database)!r}); print('open', flush=True); input()"
     with _running(code) as process:
-        with pytest.raises(LedgerUnavailable, match=rf"is in use by process {process.pid} .* close the other program"):
+        with pytest.raises(
+            LedgerUnavailable, match=rf"is in use by process {process.pid} .* close the other program"
+        ):
             on_duckdb.open().__enter__()
         found, difference = on_duckdb.read()
     assert found == records
-    assert re.match(rf"the warehouse is in use by process {process.pid} \(.+\), so only the file was read", difference)
+    assert re.match(
+        rf"the warehouse is in use by process {process.pid} \(.+\), so only the file was read", difference
+    )
     assert on_duckdb.read() == (records, None)
 
 
 def test_database_taken_by_another_program_before_the_first_record(on_duckdb: LedgerFixture) -> None:
     """The record is in the file then, and the next opening completes it."""
-    code = f"import duckdb, sys; c = duckdb.connect({str(on_duckdb.database)!r}); print('open', flush=True); input()"
+    code = f"import duckdb; c = duckdb.connect({str(on_duckdb.database)!r}); print('open', flush=True); input()"
     with on_duckdb.open() as ledger, _running(code), pytest.raises(LedgerUnavailable, match="in use by process"):
         ledger.append("stopped", at=at(0), body={}, **MORE)
     with on_duckdb.open() as ledger:
@@ -564,22 +580,21 @@ def test_database_that_cannot_hold_every_name(postgres: PostgresServer, tmp_path
 
 
 def test_unreachable_postgres_names_no_password(
-    on_postgres: LedgerFixture, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = "wrong-password"
     monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", postgres.url(password=wrong))
     with pytest.raises(LedgerUnavailable, match="cannot be opened") as raised:
-        on_postgres.open().__enter__()
+        LedgerFixture("postgres", tmp_path).open().__enter__()
     assert wrong not in str(raised.value)
-    assert wrong not in repr(ledger_place(on_postgres.pipeline))
+    assert wrong not in repr(ledger_place(LedgerFixture("postgres", tmp_path).pipeline))
 
 
 def test_database_named_like_the_schema(tmp_path: Path) -> None:
     pipeline = create_pipeline("csp.example", database=tmp_path / "cockpit_deletions.duckdb")
-    place = ledger_place(pipeline)
-    assert place.location == str(tmp_path / "cockpit_deletions.deletions.duckdb")
+    assert ledger_place(pipeline).location == str(tmp_path / "cockpit_deletions.deletions.duckdb")
     for _ in range(2):
-        with ledger_store_open(pipeline, tmp_path) as ledger:
+        with open_ledger(pipeline, tmp_path) as ledger:
             ledger.append("stopped", at=at(9), body={}, **MORE)
 
 
@@ -592,7 +607,9 @@ def test_ledger_moves_with_its_project(tmp_path: Path) -> None:
 
 
 def test_other_destination_is_refused(ducklake_url: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="do not work with the destination 'ducklake': .* duckdb and postgres"):
+    with pytest.raises(
+        ConfigurationError, match=r"do not work with the destination 'ducklake': .* duckdb and postgres"
+    ):
         ledger_place(create_pipeline("csp.example", destination="ducklake"))
 
 
@@ -603,20 +620,7 @@ def test_inventory_stays_open_to_readers(on_duckdb: LedgerFixture, tmp_path: Pat
         assert connection.execute("SELECT 1").fetchall() == [(1,)]
 
 
-def ledger_store_open(pipeline: Any, folder: Path) -> Any:
-    from cockpit_source.deletions.ledger import open_ledger
-
-    return open_ledger(pipeline, folder)
-
-
-def _open_in(folder: Path) -> Any:
-    pipeline = create_pipeline("csp.example", database=folder.parent / "inventory.duckdb")
-    return ledger_store_open(pipeline, folder).__enter__()
-
-
 def _append_to_file_only(stores: LedgerFixture, before: list[Any], kind: str, body: Any, **members: Any) -> Any:
-    from cockpit_source.deletions.ledger_record import make_record
-
     file = LedgerFile(stores.file)
     file.read()
     record = make_record(before[-1] if before else None, kind, at=at(50), actor=ACTOR, body=body, **members)
@@ -628,17 +632,13 @@ def _one_more(stores: LedgerFixture, before: list[Any]) -> Any:
     return _append_to_file_only(stores, before, "stopped", {"code": "x"}, plan_id="plan-1")
 
 
-class _running(ExitStack):  # noqa: N801 - a context manager
+@contextmanager
+def _running(code: str) -> Iterator[subprocess.Popen[bytes]]:
     """A Python program that says one line when it is ready, and ends with its input."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__()
-        self._code = code
-
-    def __enter__(self) -> subprocess.Popen[bytes]:  # type: ignore[override]
-        command = [sys.executable, "-c", self._code]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.callback(process.communicate, b"\n", timeout=30)
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
         assert process.stdout is not None
         process.stdout.readline()
-        return process
+        yield process
+    finally:
+        process.communicate(b"\n", timeout=30)

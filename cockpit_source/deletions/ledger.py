@@ -32,12 +32,12 @@ __all__ = ["KINDS", "Kind", "Ledger", "LedgerRecord", "open_ledger", "open_ledge
 DIFFERS = "ledger_differs"
 _NUMBERED = (DELETION_PLANS, DELETION_EVENTS)
 # of a reader, while a writer is between the two stores
-_LOOKS = 5
+_LOOKS = 4
 _SECONDS_BETWEEN_LOOKS = 0.05
 
 
 class Ledger:
-    """An open ledger. `records` are those that were committed; `difference` tells how the stores differ, if they do."""
+    """An open ledger. `records` are those committed; `difference` tells how the stores differ, None if they do not."""
 
     def __init__(self, place: LedgerPlace, file: LedgerFile, store: LedgerStore, *, read_only: bool) -> None:
         self.records: list[LedgerRecord] = []
@@ -61,7 +61,7 @@ class Ledger:
         correlation_id: str | None = None,
         body: Mapping[str, Any],
     ) -> LedgerRecord:
-        """Commit a record to both stores. After an error nothing more can be appended until the ledger is opened again.
+        """Commit a record to both stores. After an error the ledger takes no more until it is opened again.
 
         Raises:
             LedgerUnavailable: a store could not be written, or they differ. The record may be in the file.
@@ -126,7 +126,7 @@ class Ledger:
         while True:
             looks -= 1
             comparison = self._compare()
-            if comparison.remedy == "none" or looks == 0:
+            if comparison.remedy not in ("complete", "from_file") or looks == 0:
                 return comparison
             time.sleep(_SECONDS_BETWEEN_LOOKS)
 
@@ -160,9 +160,7 @@ class Ledger:
         if self.difference is None:
             self._file.cut_torn_line()
 
-    def _commit(
-        self, *, to_file: list[LedgerRecord], to_warehouse: list[LedgerRecord], mends: bool = False
-    ) -> None:
+    def _commit(self, *, to_file: list[LedgerRecord], to_warehouse: list[LedgerRecord], mends: bool = False) -> None:
         """Write to the file, then to the warehouse; a kill in between leaves what opening or `mend` can complete."""
         self._failed = True
         self._file.append(to_file)
@@ -182,8 +180,8 @@ class Ledger:
             raise LedgerUnavailable("The ledger was opened for reading, so nothing can be added to it.")
         if self._failed:
             raise LedgerUnavailable(
-                "The ledger could not be written before, so nothing more is added to it and nothing is sent. Run again: "
-                "opening it anew shows what was committed."
+                "The ledger could not be written before, so nothing more is added to it and nothing is sent. Run "
+                "again: opening it anew shows what was committed."
             )
 
     def _differs(self, what: str) -> LedgerUnavailable:
@@ -195,7 +193,8 @@ class Ledger:
         else:
             advice = "Find out how that came about, then run `cockpit deletions mend`, which copies what is missing"
         return LedgerUnavailable(
-            f"{what}: {self.difference}. The file is {self._file.path}, the warehouse {self._place.location}. {advice}.",
+            f"{what}: {self.difference}. The file is {self._file.path}, the warehouse {self._place.location}. "
+            f"{advice}.",
             DIFFERS,
         )
 

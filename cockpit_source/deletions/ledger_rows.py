@@ -39,7 +39,9 @@ def to_rows(records: Iterable[LedgerRecord]) -> dict[str, list[Row]]:
     for record in records:
         if record.kind == "plan":
             rows[DELETION_PLANS.name].append(_plan_row(record))
-            rows[DELETION_PLAN_ITEMS.name] += [_item_row(record, item) for item in record.body["plan"].get("items", [])]
+            rows[DELETION_PLAN_ITEMS.name] += [
+                _item_row(record, item) for item in record.body["plan"].get("items", [])
+            ]
         else:
             rows[DELETION_EVENTS.name].append(_event_row(record))
     return rows
@@ -86,7 +88,7 @@ def _read_row(table: LedgerTable, row: Row) -> LedgerRecord:
     return LedgerRecord(
         seq=values["seq"],
         kind=values["kind"],
-        at=values["at"],
+        at=values["recorded_at"],
         plan_id=values["plan_id"],
         item=values["item"],
         actor=values["actor"],
@@ -112,7 +114,7 @@ def _plan_row(record: LedgerRecord) -> Row:
         DELETION_PLANS,
         {
             "seq": record.seq,
-            "at": record.at,
+            "recorded_at": record.at,
             "plan_id": record.plan_id,
             "plan_hash": record.body["plan_hash"],
             "actor": record.actor,
@@ -154,7 +156,7 @@ def _event_row(record: LedgerRecord) -> Row:
         DELETION_EVENTS,
         {
             "seq": record.seq,
-            "at": record.at,
+            "recorded_at": record.at,
             "kind": record.kind,
             "plan_id": record.plan_id,
             "item": record.item,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -83,6 +83,7 @@ class LedgerStore(ABC):
             for name, some in rows.items():
                 self._insert(LEDGER_TABLES[name], some)
 
+    @abstractmethod
     def close(self) -> None:
         """End the connection."""
 
@@ -332,11 +333,11 @@ def _unavailable(location: str, what: str, error: BaseException) -> LedgerUnavai
     if found := _LOCK_HOLDER.search(reason):
         holder = f"process {found['pid']} ({found['program']})"
         return StoreInUse(
-            f"The ledger in the warehouse, {location}, is in use by {holder}. DuckDB allows one writer or many readers, "
-            "and nothing is sent without the ledger: close the other program, then run again.",
+            f"The ledger in the warehouse, {location}, is in use by {holder}. DuckDB allows one writer or many "
+            "readers, and nothing is sent without the ledger: close the other program, then run again.",
             holder,
         )
     return LedgerUnavailable(
-        f"The ledger in the warehouse, {location}, cannot be {what}: {reason}. Nothing is sent without it. Check that "
-        "it is there, that no other program has it open, the permissions and the space, then run again."
+        f"The ledger in the warehouse, {location}, cannot be {what}: {reason}. Nothing is sent without it. Check "
+        "that it is there, that no other program has it open, the permissions and the space, then run again."
     )

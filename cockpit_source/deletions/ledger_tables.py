@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cockpit_source.deletions.ledger_record import KINDS
 from cockpit_source.tables import COUNT, TEXT, TIME, Column
 
 LEDGER_DATASET = "cockpit_deletions"
@@ -31,7 +32,7 @@ def _required(name: str, kind: Any, description: str) -> Column:
 
 
 _SEQ = _required("seq", COUNT, "number of the record in the ledger, from 1; plans and events share one count")
-_AT = _required("at", TIME, "when the record was made")
+_RECORDED_AT = _required("recorded_at", TIME, "when the record was made")
 _ACTOR = _required("actor", TEXT, "who made it: user and machine, or the approver")
 _HASHES = (
     _required("previous_hash", TEXT, "record_hash of the record before; zeros for the first"),
@@ -45,7 +46,7 @@ DELETION_PLANS = LedgerTable(
     ("seq",),
     (
         _SEQ,
-        _AT,
+        _RECORDED_AT,
         _required("plan_id", TEXT, "id of the plan"),
         _required("plan_hash", TEXT, "SHA-256 over the column plan, in hex; what an approver confirms"),
         _ACTOR,
@@ -86,12 +87,8 @@ DELETION_EVENTS = LedgerTable(
     ("seq",),
     (
         _SEQ,
-        _AT,
-        _required(
-            "kind",
-            TEXT,
-            "selection, apply_started, already_absent, intent, outcome, settled, blocked, stopped, finished or mended",
-        ),
+        _RECORDED_AT,
+        _required("kind", TEXT, "one of " + ", ".join(kind for kind in KINDS if kind != "plan")),
         _column("plan_id", TEXT, "id of the plan; null where it concerns none"),
         _column("item", COUNT, "number of the deletion in the plan; null where it concerns all of it"),
         _ACTOR,

@@ -37,7 +37,7 @@ _SECONDS_BETWEEN_LOOKS = 0.05
 
 
 class Ledger:
-    """An open ledger. `records` are those committed; `difference` tells how the stores differ, None if they do not."""
+    """An open ledger. `records` are those committed; `difference` tells how the stores differ, None: not."""
 
     def __init__(self, place: LedgerPlace, file: LedgerFile, store: LedgerStore, *, read_only: bool) -> None:
         self.records: list[LedgerRecord] = []

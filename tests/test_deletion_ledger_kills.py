@@ -20,8 +20,9 @@ from cockpit_source.deletions.ledger_file import LedgerFile
 from cockpit_source.errors import WarehouseBusy
 
 _WRITER = Path(__file__).with_name("ledger_writer.py")
-# of a writer's life after it has begun to open the ledger
-_LONGEST_SECONDS = 0.3
+# after the last report that is waited for; about what an append takes
+_LONGEST_SECONDS = 0.03
+_MOST_REPORTS = 4
 
 
 @pytest.mark.parametrize(("kind", "kills"), [("duckdb", 30), ("postgres", 30)])
@@ -37,7 +38,7 @@ def test_killed_writers_lose_and_double_nothing(
     reported: list[tuple[int, str | None]] = []
     before: list[LedgerRecord] = []
     for writer in _spawned_ahead(stores, kills):
-        reported += _run_and_kill(writer, draws.uniform(0, _LONGEST_SECONDS))
+        reported += _run_and_kill(writer, draws.randint(0, _MOST_REPORTS), draws.uniform(0, _LONGEST_SECONDS))
         with _opened_when_free(stores) as ledger:
             assert ledger.difference is None
             records = list(ledger.records)
@@ -68,20 +69,21 @@ def _spawn(stores: LedgerFixture, number: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
 
-def _run_and_kill(writer: subprocess.Popen[bytes], seconds: float) -> list[tuple[int, str | None]]:
-    """What a writer reported as committed before it was killed, `seconds` after it began to open the ledger."""
+def _run_and_kill(writer: subprocess.Popen[bytes], reports: int, seconds: float) -> list[tuple[int, str | None]]:
+    """What a writer reported as committed before it was killed, `seconds` after so many reports."""
     assert writer.stdin is not None
     assert writer.stdout is not None
     assert writer.stdout.readline() == b"ready\n"
     writer.stdin.write(b"\n")
     writer.stdin.flush()
+    lines = [writer.stdout.readline() for _ in range(reports)]
     time.sleep(seconds)
     assert writer.poll() is None
     writer.send_signal(signal.SIGKILL)
-    said = writer.stdout.read().decode()
+    lines += writer.stdout.read().splitlines(keepends=True)
     writer.wait(timeout=30)
     writer.stdin.close()
-    pairs = (line.split() for line in said.splitlines(keepends=True) if line.endswith("\n"))
+    pairs = (line.decode().split() for line in lines if line.endswith(b"\n"))
     return [(int(seq), correlation_id) for seq, correlation_id in pairs]
 
 

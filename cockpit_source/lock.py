@@ -11,7 +11,7 @@ from pathlib import Path
 from cockpit_source.errors import WarehouseBusy
 
 _FILE_NAME = "run.lock"
-_LOAD = "load or prune of the same tenant and database"
+_LOAD_IS_RUNNING = "Another load or prune of the same tenant and database is running"
 
 
 @contextmanager
@@ -27,8 +27,9 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def file_lock(path: Path, what: str = _LOAD) -> Iterator[None]:
-    """As `run_lock`, with a file of any name in a folder that is there. The file stays. `what` may hold it.
+def file_lock(path: Path, what: str = _LOAD_IS_RUNNING) -> Iterator[None]:
+    """As `run_lock`, with a file of any name in a folder that is there. The file stays. `what` says what
+    holds it then.
 
     Raises:
         WarehouseBusy: another run holds it.
@@ -46,11 +47,9 @@ def file_lock(path: Path, what: str = _LOAD) -> Iterator[None]:
         yield
 
 
-def busy(holder: str, what: str = _LOAD) -> WarehouseBusy:
+def busy(holder: str, what: str = _LOAD_IS_RUNNING) -> WarehouseBusy:
     """The error of a run that may not begin beside `holder`."""
-    return WarehouseBusy(
-        f"Another {what} is running ({holder}). Wait until it ends, or stop it, then run again. Nothing was lost."
-    )
+    return WarehouseBusy(f"{what} ({holder}). Wait until it ends, or stop it, then run again. Nothing was lost.")
 
 
 def lock_holder(folder: Path) -> str | None:

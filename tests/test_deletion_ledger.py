@@ -498,7 +498,7 @@ def test_database_taken_by_another_program_before_the_first_record(on_duckdb: Le
 def test_one_process_writes_at_a_time(stores: LedgerFixture) -> None:
     with stores.open() as ledger:
         append_story(ledger)
-        with pytest.raises(WarehouseBusy, match=rf"plan, apply or verify\) is running \(process {os.getpid()}\)"):
+        with pytest.raises(WarehouseBusy, match=rf"verify or mend\) is running \(process {os.getpid()}\)"):
             stores.open().__enter__()
     with stores.open():
         pass
@@ -567,6 +567,22 @@ def test_warehouse_that_takes_no_rows(on_postgres: LedgerFixture, postgres: Post
     on_postgres.run("ALTER TABLE cockpit_deletions.deletion_events DROP CONSTRAINT no")
     with on_postgres.open() as ledger:
         assert (len(ledger.records), ledger.difference) == (9, None)
+
+
+def test_mending_that_failed_halfway_is_done_again(on_postgres: LedgerFixture) -> None:
+    """Its record is in the file by then, and is one of those that the warehouse lacks."""
+    records = on_postgres.write_story()
+    on_postgres.run("DELETE FROM cockpit_deletions.deletion_events WHERE seq > 5")
+    on_postgres.run("ALTER TABLE cockpit_deletions.deletion_events ADD CONSTRAINT no CHECK (seq < 9)")
+    with on_postgres.open() as ledger, pytest.raises(LedgerUnavailable, match="violates check constraint"):
+        ledger.mend(at=at(9), actor=ACTOR)
+    assert on_postgres.run("SELECT count(*) FROM cockpit_deletions.deletion_events WHERE seq > 5") == [(0,)]
+    on_postgres.run("ALTER TABLE cockpit_deletions.deletion_events DROP CONSTRAINT no")
+    with on_postgres.open() as ledger:
+        assert ledger.mend(at=at(9), actor=ACTOR) == 4
+    found, difference = on_postgres.read()
+    assert (found[:8], difference) == (records, None)
+    assert [(r.kind, r.body["records"]) for r in found[8:]] == [("mended", 3), ("mended", 4)]
 
 
 def test_database_that_cannot_hold_every_name(postgres: PostgresServer, tmp_path: Path, monkeypatch: Any) -> None:

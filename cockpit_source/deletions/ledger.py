@@ -22,7 +22,7 @@ from cockpit_source.deletions.ledger_file import LedgerFile
 from cockpit_source.deletions.ledger_place import LedgerPlace, ledger_place
 from cockpit_source.deletions.ledger_record import KINDS, Kind, LedgerRecord, StoreContent, make_record
 from cockpit_source.deletions.ledger_rows import read_rows, to_rows
-from cockpit_source.deletions.ledger_store import ANOTHER_RUN, LedgerStore, StoreInUse, open_store
+from cockpit_source.deletions.ledger_store import ANOTHER_IS_RUNNING, LedgerStore, StoreInUse, open_store
 from cockpit_source.deletions.ledger_tables import DELETION_EVENTS, DELETION_PLANS
 from cockpit_source.errors import LedgerUnavailable
 from cockpit_source.lock import file_lock
@@ -115,10 +115,6 @@ class Ledger:
         self._comparison = Comparison("none", [*comparison.records, mended], [])
         self._take_over()
         return len(missing)
-
-    def close(self) -> None:
-        """End the connection to the warehouse."""
-        self._store.close()
 
     def _read(self) -> Comparison:
         """Both stores; a reader looks again while a writer may be between them."""
@@ -234,7 +230,7 @@ def _held(path: Path, *, read_only: bool) -> Iterator[None]:
     if read_only:
         yield
         return
-    lock = file_lock(path.with_name(f"{path.name}.lock"), ANOTHER_RUN)
+    lock = file_lock(path.with_name(f"{path.name}.lock"), ANOTHER_IS_RUNNING)
     try:
         lock.__enter__()
     except OSError as error:

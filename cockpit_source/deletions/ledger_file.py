@@ -59,7 +59,7 @@ class LedgerFile:
             finally:
                 os.close(descriptor)
             if is_new:
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
 
     def cut_torn_line(self) -> None:
         """Take the torn last line off that `read` passed over.
@@ -102,6 +102,15 @@ class LedgerFile:
             return None
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has what was created in `folder`."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _read_lines(lines: Sequence[bytes]) -> StoreContent:
     records: list[LedgerRecord] = []
     for number, line in enumerate(lines, 1):
@@ -122,14 +131,6 @@ def _is_json(line: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

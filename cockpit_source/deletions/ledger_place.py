@@ -48,10 +48,8 @@ def ledger_place(pipeline: dlt.Pipeline) -> LedgerPlace:
     if kind == "duckdb":
         return place_beside(Path(credentials.database))
     if kind == "postgres":
-        server = f"{credentials.host}:{credentials.port}/{credentials.database}"
-        return LedgerPlace(
-            f"postgresql://{server} (schema {LEDGER_DATASET})", server.lower(), credentials=credentials
-        )
+        server = f"postgresql://{str(credentials.host).lower()}:{credentials.port}/{credentials.database}"
+        return LedgerPlace(f"{server} (schema {LEDGER_DATASET})", server, credentials=credentials)
     raise ConfigurationError(
         f"Deletions do not work with the destination {kind!r}: their ledger was proved on duckdb and postgres. Load "
         "the inventory into one of these, and plan the deletions there."

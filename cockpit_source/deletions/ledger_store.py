@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import duckdb
 
 from cockpit_source import postgres
+from cockpit_source.deletions.ledger_file import sync_folder
 from cockpit_source.deletions.ledger_place import LedgerPlace
 from cockpit_source.deletions.ledger_rows import Row, Rows
 from cockpit_source.deletions.ledger_tables import (
@@ -29,7 +29,7 @@ from cockpit_source.lock import busy
 from cockpit_source.redaction import redact
 from cockpit_source.tables import COUNT, TEXT, TIME, Column
 
-ANOTHER_RUN = "deletions command that writes (plan, apply or verify)"
+ANOTHER_IS_RUNNING = "Another deletions command (plan, apply, verify or mend) is running"
 
 _SQL_TYPES = {COUNT: "BIGINT", TEXT: "TEXT", TIME: "TIMESTAMPTZ"}
 _LOCK_HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
@@ -165,7 +165,7 @@ class DuckDBStore(LedgerStore):
         super().insert(rows, last_seq)
         if is_new:
             with self._explained("written"):
-                _sync_folder(self._database.parent)
+                sync_folder(self._database.parent)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -266,7 +266,7 @@ class PostgresStore(LedgerStore):
         self._run("SET synchronous_commit = on", [()])
         self._run("SET statement_timeout = '60s'", [()])
         if holder := postgres.take_lock(self._connection, _LOCK_KEY):
-            raise busy(holder, ANOTHER_RUN)
+            raise busy(holder, ANOTHER_IS_RUNNING)
 
     def _fetch(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         with self._connection.cursor() as cursor:
@@ -317,14 +317,6 @@ def _to_utc(value: datetime | int | None) -> datetime | None:
     if isinstance(value, int):
         return _EPOCH + timedelta(microseconds=value)
     return value.astimezone(UTC) if value is not None else None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unavailable(location: str, what: str, error: BaseException) -> LedgerUnavailable:

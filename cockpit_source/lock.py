@@ -28,8 +28,7 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def file_lock(path: Path, what: str = _LOAD_IS_RUNNING) -> Iterator[None]:
-    """As `run_lock`, with a file of any name in a folder that is there. The file stays. `what` says what
-    holds it then.
+    """As `run_lock`, with a file of any name in a folder that is there. The file stays. `what` begins the message.
 
     Raises:
         WarehouseBusy: another run holds it.

@@ -343,6 +343,27 @@ def test_every_changed_value_of_the_tables_is_found(stores: LedgerFixture) -> No
     assert stores.read() == (records, None)
 
 
+def test_changed_byte_of_the_database_changes_no_record_unnoticed(on_duckdb: LedgerFixture) -> None:
+    """DuckDB refuses a block whose checksum fails; a byte that nothing uses changes nothing."""
+    records = on_duckdb.write_story()
+    whole = on_duckdb.database.read_bytes()
+    ends = []
+    for index in range(9, len(whole), len(whole) // 40):
+        data = bytearray(whole)
+        data[index] ^= 1 + index % 127
+        on_duckdb.database.write_bytes(data)
+        try:
+            found, difference = on_duckdb.read()
+        except LedgerUnavailable:
+            ends.append("refused")
+            continue
+        assert found == records
+        ends.append("same" if difference is None else "different")
+    assert "refused" in ends
+    on_duckdb.database.write_bytes(whole)
+    assert on_duckdb.read() == (records, None)
+
+
 def test_row_of_no_record_is_found(stores: LedgerFixture) -> None:
     records = stores.write_story()
     stores.run(

@@ -150,6 +150,8 @@ class Ledger:
                 self.difference = f"{self.difference}; the next plan, apply or verify completes it"
             return
         if self._comparison.remedy == "complete":
+            # whoever wrote it may have been killed before the disk had it
+            self._file.sync()
             self._store.insert(to_rows(self._comparison.missing), self._stored_last)
             self._stored_last = self.records[-1].seq
             self.difference = None

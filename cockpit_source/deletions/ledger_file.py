@@ -79,6 +79,19 @@ class LedgerFile:
                 os.close(descriptor)
         self._size = self._whole
 
+    def sync(self) -> None:
+        """Wait until the disk has what `read` found.
+
+        Raises:
+            LedgerUnavailable: the file cannot be written.
+        """
+        with _explained(self.path, "written"):
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
     def _write(self, descriptor: int, lines: bytes) -> None:
         self._require_size(descriptor)
         written = os.write(descriptor, lines)

@@ -11,6 +11,7 @@ from pathlib import Path
 from cockpit_source.errors import WarehouseBusy
 
 _FILE_NAME = "run.lock"
+_LOAD_IS_RUNNING = "Another load or prune of the same tenant and database is running"
 
 
 @contextmanager
@@ -26,8 +27,8 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """As `run_lock`, with a file of any name in a folder that is there. The file stays.
+def file_lock(path: Path, what: str = _LOAD_IS_RUNNING) -> Iterator[None]:
+    """As `run_lock`, with a file of any name in a folder that is there. The file stays. `what` begins the message.
 
     Raises:
         WarehouseBusy: another run holds it.
@@ -38,19 +39,16 @@ def file_lock(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise busy(f"process {file.read().strip() or 'unknown'}") from None
+            raise busy(f"process {file.read().strip() or 'unknown'}", what) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
 
 
-def busy(holder: str) -> WarehouseBusy:
+def busy(holder: str, what: str = _LOAD_IS_RUNNING) -> WarehouseBusy:
     """The error of a run that may not begin beside `holder`."""
-    return WarehouseBusy(
-        f"Another load or prune of the same tenant and database is running ({holder}). "
-        "Wait until it ends, or stop it, then run again. Nothing was lost."
-    )
+    return WarehouseBusy(f"{what} ({holder}). Wait until it ends, or stop it, then run again. Nothing was lost.")
 
 
 def lock_holder(folder: Path) -> str | None:

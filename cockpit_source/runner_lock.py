@@ -8,8 +8,6 @@ own, which every machine meets.
 from __future__ import annotations
 
 import hashlib
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
@@ -20,18 +18,9 @@ import dlt
 from cockpit_source.errors import WarehouseError
 from cockpit_source.lock import busy, file_lock, run_lock
 from cockpit_source.pipeline import work_folder
+from cockpit_source.postgres import connect, holds_lock, take_lock
 from cockpit_source.redaction import redact
 from cockpit_source.warehouse import database_file, describe_location, to_warehouse_error
-
-_CONNECT_SECONDS = 10
-# halves of a key as pg_locks shows them
-_HALF = 0xFFFFFFFF
-
-_HOLDER = """
-SELECT a.pid, a.application_name, host(a.client_addr), a.backend_start
-FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = %s AND l.objid::bigint = %s AND l.objsubid = 1
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 
 class RunnerLock:
@@ -55,19 +44,13 @@ class _PostgresLock(RunnerLock):
 
     def acquire(self) -> None:
         """Take the lock or say who holds it."""
-        with self._connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", (self._key,))
-            if cursor.fetchone() == (True,):
-                return
-            cursor.execute(_HOLDER, self._halves)
-            raise busy(_describe_session(cursor.fetchone()))
+        if holder := take_lock(self._connection, self._key):
+            raise busy(holder)
 
     def verify(self) -> None:
         try:
-            with self._connection.cursor() as cursor:
-                cursor.execute(f"SELECT 1 FROM ({_HOLDER}) h WHERE h.pid = pg_backend_pid()", self._halves)
-                if cursor.fetchone() is not None:
-                    return
+            if holds_lock(self._connection, self._key):
+                return
             reason = "the session does not hold it any more"
         except Exception as error:  # noqa: BLE001 - whatever it is, the lock is not known to be held
             reason = redact(str(error).strip().split("\n")[0])
@@ -75,10 +58,6 @@ class _PostgresLock(RunnerLock):
             f"The lock of this run in {self._location} was lost: {reason}. Another load may have begun, so this one "
             "stops. What was read is in the spool; run again, and the next load carries on."
         )
-
-    @property
-    def _halves(self) -> tuple[int, int]:
-        return (self._key >> 32) & _HALF, self._key & _HALF
 
 
 @contextmanager
@@ -127,14 +106,7 @@ def _hold_in_postgres(pipeline: dlt.Pipeline, credentials: Any) -> Iterator[Runn
     psycopg2: Any = import_module("psycopg2")
     location = describe_location(pipeline)
     try:
-        connection = psycopg2.connect(
-            credentials.to_native_representation(),
-            # given apart, since the address has their blanks as "+", which libpq does not read
-            options=credentials.get_query().get("options") or "",
-            application_name=f"cockpit load {socket.gethostname()} pid {os.getpid()}",
-            connect_timeout=_CONNECT_SECONDS,
-            keepalives_idle=30,
-        )
+        connection = connect(credentials, "load")
     except psycopg2.Error as error:
         raise to_warehouse_error(error, location) from error
     try:
@@ -153,13 +125,3 @@ def _hold_in_postgres(pipeline: dlt.Pipeline, credentials: Any) -> Iterator[Runn
 def _to_key(name: str) -> int:
     """A signed 64-bit number; the name is made of destination, dataset, tenant and shard."""
     return int.from_bytes(hashlib.sha256(f"runner|{name}".encode()).digest()[:8], "big", signed=True)
-
-
-def _describe_session(row: tuple[Any, ...] | None) -> str:
-    if row is None:
-        return "its session has just ended"
-    pid, application, address, since = row
-    return (
-        f"{application or 'a session without a name'}, session {pid} of the database, "
-        f"from {address or 'its machine'}, since {since:%Y-%m-%d %H:%M:%S %Z}"
-    )

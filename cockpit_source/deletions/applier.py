@@ -106,6 +106,8 @@ def apply_plan(session: Session, plan_id: str, approve: Callable[[Plan], Approva
     for item, state in settle_open_items(session):
         session.say(f"Plan {item.plan_id}, item {item.number}, of an earlier run is {state}.")
     history, plan = find_plan(session, plan_id)
+    if not any(item.is_unsent for item in history.items.values()):
+        return _conclude(history, plan)
     _check_evidence(session, history, plan)
     known = known_customers(session)
     approval = approve(plan)
@@ -123,6 +125,14 @@ def apply_plan(session: Session, plan_id: str, approve: Callable[[Plan], Approva
             },
         )
         return _Run(session, plan, deleter, known).carry_out()
+
+
+def _conclude(history: PlanHistory, plan: Plan) -> Applied:
+    """A plan that has nothing left to send."""
+    states = {number: item.state for number, item in history.items.items()}
+    waits = [number for number, item in history.items.items() if item.is_open]
+    text = f"Items {waits} were sent and are not settled. Run `cockpit deletions verify` until they are."
+    return Applied(plan, states, Refusal("unsettled", text) if waits else None)
 
 
 def to_dict(session: Session) -> dict[str, object]:
@@ -260,6 +270,8 @@ class _Run:
         self._check_relationships(item)
         self._check_switch()
         self._wait_for_turn()
+        # a token that lasts, so that nothing comes between the intent and the DELETE
+        self._deleter.prepare()
         if self._is_absent(item):
             return
         delivery = self._send(item)

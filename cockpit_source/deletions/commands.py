@@ -83,13 +83,14 @@ def show(
 ) -> None:
     """Show a plan, its evidence and what became of it. Calls no API and changes nothing."""
     pipeline = _open_pipeline(project, database, destination, dataset)
+    from cockpit_source.configuration import project_folder
     from cockpit_source.deletions.history import History
     from cockpit_source.deletions.ledger import open_ledger
     from cockpit_source.deletions.report import plan_to_json, print_plan, stored_plan
     from cockpit_source.report import create_console
 
     with _refusals_as_json(as_json):
-        with open_ledger(pipeline, read_only=True) as ledger:
+        with open_ledger(pipeline, project_folder(), read_only=True) as ledger:
             _warn_of_difference(ledger.difference)
             history = History(ledger.records)
         course = history.latest if plan_id is None else history.plans.get(plan_id)
@@ -151,9 +152,6 @@ def apply(
 @deletions_app.command(epilog="Example: cockpit deletions verify --wait-seconds 300")
 def verify(
     wait_seconds: Annotated[float, typer.Option(min=0, help="How long to read again for each open item.")] = 0,
-    mend_ledger: Annotated[
-        bool, typer.Option("--mend-ledger", help="Complete the copy of the ledger that lacks records of the other.")
-    ] = False,
     project: Project = None,
     database: Database = None,
     destination: Destination = "duckdb",
@@ -173,9 +171,6 @@ def verify(
 
     console = create_console()
     with _refusals_as_json(as_json), _open_session(pipeline, enabled_only=False) as session:
-        if mend_ledger:
-            mended = session.ledger.mend(at=session.clock.now(), actor=session.actor)
-            session.say(f"Mended the ledger: {mended} records were copied.")
         check_ledger(session)
         touched = {item.plan_id for item, _ in settle_open_items(session, wait_seconds=wait_seconds)}
         history = session.history()
@@ -190,6 +185,26 @@ def verify(
     sys.exit(EXIT_SOME_NOT_READ if history.open_items() else 0)
 
 
+@deletions_app.command(epilog="Example: cockpit deletions mend")
+def mend(
+    project: Project = None,
+    database: Database = None,
+    destination: Destination = "duckdb",
+    dataset: Dataset = "cockpit",
+) -> None:
+    """Copy records that one of the two stores of the ledger lacks from the other, and record that.
+
+    Find out first how they came to differ: `cockpit deletions log` says in what. Calls no API.
+    """
+    pipeline = _open_pipeline(project, database, destination, dataset)
+    from cockpit_source.configuration import project_folder
+    from cockpit_source.deletions.ledger import open_ledger
+
+    with open_ledger(pipeline, project_folder()) as ledger:
+        count = ledger.mend(at=datetime.now(UTC), actor=_actor())
+    typer.echo(f"{count} records were copied." if count else "The two stores do not differ.")
+
+
 @deletions_app.command(epilog="Example: cockpit deletions log --json > ledger.json")
 def log(
     plan_id: Annotated[str | None, typer.Option("--plan", help="Only the records of this plan.")] = None,
@@ -201,11 +216,12 @@ def log(
 ) -> None:
     """Print the ledger: who deleted what, when, why, on which evidence, and what the API said. Changes nothing."""
     pipeline = _open_pipeline(project, database, destination, dataset)
+    from cockpit_source.configuration import project_folder
     from cockpit_source.deletions.ledger import open_ledger
     from cockpit_source.deletions.report import log_to_json, print_log
     from cockpit_source.report import create_console
 
-    with _refusals_as_json(as_json), open_ledger(pipeline, read_only=True) as ledger:
+    with _refusals_as_json(as_json), open_ledger(pipeline, project_folder(), read_only=True) as ledger:
         _warn_of_difference(ledger.difference)
         records = list(ledger.records)
     if as_json:

@@ -345,7 +345,14 @@ def _check_subscriptions(item: PlanItem) -> list[Refusal]:
 
 def _check_relationships(item: PlanItem, removed: Set[tuple[str, str | None]]) -> list[Refusal]:
     if item.candidate.action != DELETE_CUSTOMER:
-        return []
+        if item.candidate.provider_instance_id in item.live.relationships:
+            return []
+        return [
+            Refusal(
+                "no_relationship",
+                f"{_describe(item)} has no relationship there by the API, so none to remove. {_LOAD_AGAIN}",
+            )
+        ]
     left = [name for name in item.live.relationships if (item.candidate.customer_id, name) not in removed]
     if not left:
         return []

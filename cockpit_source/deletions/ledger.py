@@ -68,8 +68,7 @@ class Ledger:
             ValueError, TypeError: the record could not be stored; nothing was written.
         """
         self._require_writable()
-        if self.difference is not None:
-            raise self._differs("Nothing can be added to the ledger, so nothing is sent")
+        self.require_equal()
         if kind == "plan" and any(record.plan_id == plan_id for record in self.records if record.kind == "plan"):
             raise ValueError(f"the ledger holds a plan {plan_id} already")
         record = make_record(
@@ -85,6 +84,11 @@ class Ledger:
         self._commit(to_file=[record], to_warehouse=[record])
         self.records.append(record)
         return record
+
+    def require_equal(self) -> None:
+        """Raises LedgerUnavailable while the stores differ."""
+        if self.difference is not None:
+            raise self._differs("Nothing can be added to the ledger, so nothing is sent")
 
     def mend(self, *, at: datetime, actor: str) -> int:
         """Give the store that lacks records those of the other one, and record that. How many they were.

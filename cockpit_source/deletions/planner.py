@@ -58,6 +58,7 @@ def make_plan(session: Session, query: DeletionQuery) -> Plan | None:
     history = _record_selection(session, query, candidates, run, history)
     refuse(guards.check_grace(candidates, history, query.query_hash, run, limits.grace_days))
     facts = gather(session, candidates, inventory, run, limits, history)
+    refuse(guards.check_existence(facts.items))
     check(session, facts, limits, history)
     return _store(session, query, facts, limits)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -148,7 +149,7 @@ def print_log(records: Sequence[Any], console: Console, *, plan_id: str | None =
 
 def log_to_json(records: Iterable[Any], *, plan_id: str | None = None) -> list[dict[str, Any]]:
     """Every record as it stands in the ledger, oldest first."""
-    return [record.to_dict() for record in records if plan_id in (None, record.plan_id)]
+    return [json.loads(record.to_text()) for record in records if plan_id in (None, record.plan_id)]
 
 
 def describe_result(record: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import dlt
 
 from cockpit_source.client import CockpitClient
+from cockpit_source.configuration import project_folder
 from cockpit_source.deletions.history import History
 from cockpit_source.deletions.inventory import Inventory, open_inventory
 from cockpit_source.deletions.ledger import Ledger, LedgerRecord, open_ledger
@@ -52,7 +53,7 @@ class Session:
     @property
     def reader(self) -> LiveReader:
         """Reads of the API."""
-        return LiveReader(self.client)
+        return LiveReader(self.client, page_size=self.settings.api.page_size)
 
     def inventory(self) -> AbstractContextManager[Inventory]:
         """The inventory, open while the context lasts."""
@@ -99,8 +100,7 @@ def open_session(
         LedgerUnavailable: the ledger cannot be opened.
     """
     with (
-        open_ledger(pipeline) as ledger,
-        # a deletion stands on few reads; none of them is worth a second at a time
+        open_ledger(pipeline, project_folder()) as ledger,
         CockpitClient(settings.api) as client,
     ):
         yield Session(pipeline, settings, ledger, client, clock or Clock(), actor, say)

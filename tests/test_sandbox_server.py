@@ -8,11 +8,21 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import requests
 
-from cockpit_source.sandbox import CSP_CLIENT, Faults, Sandbox, SandboxTenant, running_sandbox, serve, spawned_sandbox
+from cockpit_source.sandbox import (
+    CSP_CLIENT,
+    TOKEN_SCOPE,
+    Faults,
+    Sandbox,
+    SandboxTenant,
+    running_sandbox,
+    serve,
+    spawned_sandbox,
+)
 
 TENANT = SandboxTenant(customers=20, incidents=False)
 
@@ -122,9 +132,42 @@ def test_steering_over_http_moves_day_and_faults() -> None:
         assert sandbox.requests == []
 
 
+def test_customer_that_is_offboarded_has_neither_licences_nor_subscriptions() -> None:
+    tenant = SandboxTenant(customers=20, incidents=False)
+    customer_id, instance_id, _ = next(iter(tenant.scopes(0)))
+    with spawned_sandbox(customers=20, incidents=False) as sandbox:
+        token = requests.post(
+            sandbox.token_url,
+            data={
+                "client_id": CSP_CLIENT.id,
+                "client_secret": CSP_CLIENT.secret,
+                "scope": TOKEN_SCOPE,
+                "grant_type": "client_credentials",
+            },
+            timeout=5,
+        ).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}", "X-Tenant": tenant.domain}
+
+        def read(path: str) -> Any:
+            return requests.get(f"{sandbox.base_url}/v1/{path}", headers=headers, timeout=5).json()
+
+        licenses = f"Customers/{customer_id}/licenses?providerInstanceId={instance_id}"
+        subscriptions = f"customers/{customer_id}/subscriptions"
+        assert read(licenses)
+        before = read("subscriptions")["totalCount"]
+        had = read(subscriptions)["totalCount"]
+        assert had > 0
+        sandbox.offboard(customer_id.upper())
+        assert read(licenses) == []
+        assert read(subscriptions)["totalCount"] == 0
+        assert read("subscriptions")["totalCount"] == before - had
+
+
 @pytest.mark.parametrize(
     ("name", "body"),
     [
+        ("offboard", b'{"customer_ids": ["nobody"]}'),
+        ("offboard", b'{"customer_ids": "nobody"}'),
         ("day", b'{"day": -1}'),
         ("day", b'{"day": "1"}'),
         ("day", b"{}"),

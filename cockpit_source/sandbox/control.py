@@ -60,6 +60,19 @@ async def aim_fault(request: Request) -> Response:
     return _state(request)
 
 
+async def offboard(request: Request) -> Response:
+    """Take all licences and subscriptions of customers away: {"customer_ids": [...]}. Answers the state, or 400."""
+    body = await _read_object(request)
+    ids = body.get("customer_ids")
+    if not isinstance(ids, list) or not all(isinstance(customer_id, str) for customer_id in ids):
+        raise Refused(problem(request, 400, "customer_ids must be a list of texts."))
+    try:
+        _sandbox(request).offboard(*ids)
+    except LookupError as error:
+        raise Refused(problem(request, 400, str(error))) from error
+    return _state(request)
+
+
 async def change_settings(request: Request) -> Response:
     """Change settings: {"deletion_delay_seconds": 0, "page_churn": 2}. Answers the new state, or 400."""
     body = await _read_object(request)

@@ -14,6 +14,7 @@ from cockpit_source.sandbox.calls import Call, api_call
 from cockpit_source.sandbox.control import (
     aim_fault,
     change_settings,
+    offboard,
     read_requests,
     read_state,
     set_day,
@@ -52,6 +53,7 @@ def make_routes() -> list[Route]:
         Route(CONTROL_PREFIX + "day", set_day, methods=["POST"]),
         Route(CONTROL_PREFIX + "faults", set_faults, methods=["POST"]),
         Route(CONTROL_PREFIX + "aimed-faults", aim_fault, methods=["POST"]),
+        Route(CONTROL_PREFIX + "offboard", offboard, methods=["POST"]),
         Route(CONTROL_PREFIX + "settings", change_settings, methods=["POST"]),
         Route(ELSEWHERE_PATH, _elsewhere),
     ]

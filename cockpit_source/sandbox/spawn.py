@@ -46,6 +46,10 @@ class SpawnedSandbox:
         """Change settings, as `Sandbox.configure` takes them; gives the new state."""
         return self._ask("POST", "settings", dict(settings))
 
+    def offboard(self, *customer_ids: str) -> dict[str, Any]:
+        """Take all licences and subscriptions of these customers away; gives the new state."""
+        return self._ask("POST", "offboard", {"customer_ids": list(customer_ids)})
+
     def aim_fault(self, path: str, kind: str, times: int | None = None) -> dict[str, Any]:
         """Aim a fault at paths, as `Faults.for_path` does; gives the new state."""
         return self._ask("POST", "aimed-faults", {"path": path, "kind": kind, "times": times})

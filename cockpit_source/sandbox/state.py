@@ -116,6 +116,13 @@ class Sandbox(Settings):
         """The answer set for this customer (id in lower case), if any."""
         return self._answers.get(customer_id)
 
+    def offboard(self, *customer_ids: str) -> None:
+        """Take all licences and subscriptions of these customers away. Raises LookupError for an unknown one."""
+        for customer_id in customer_ids:
+            self.tenant.offboard(customer_id.lower())
+        self._licenses.cache_clear()
+        self._subscriptions.cache_clear()
+
     def clear(self) -> None:
         """Switch off all faults and scripted answers. Day, settings, deletions, tokens and logged requests stay."""
         self.faults.clear()

@@ -108,6 +108,7 @@ class SandboxTenant:
         self.resellers = tuple(Reseller(derived_id(seed, "reseller", name), name) for name in _RESELLER_NAMES)
         scripts = _assign_scripts(seed, customers) if incidents else {}
         self.customers = tuple(self._make_customer(number, scripts.get(number, ())) for number in range(customers))
+        self._offboarded: set[str] = set()
         self._by_id = {customer.id: customer for customer in self.customers}
         self.events = tuple(sorted(self._find_events(), key=lambda event: (event.day, event.kind, event.customer_id)))
 
@@ -129,6 +130,12 @@ class SandboxTenant:
                 for instance_id in customer.provider_instance_ids:
                     yield customer.id, instance_id, customer.reseller_id
 
+    def offboard(self, customer_id: str) -> None:
+        """Take all licences and subscriptions of a customer away, on every day. Raises LookupError without it."""
+        if customer_id not in self._by_id:
+            raise LookupError(f"there is no customer {customer_id}")
+        self._offboarded.add(customer_id)
+
     def licenses(self, customer_id: str, provider_instance_id: str, day: int) -> list[dict[str, Any]]:
         """Licence rows of one scope as the customer owns them, whether or not the API would show them.
 
@@ -141,6 +148,8 @@ class SandboxTenant:
             or provider_instance_id not in customer.provider_instance_ids
         ):
             raise LookupError(f"customer {customer_id} in instance {provider_instance_id} is not listed on day {day}")
+        if customer_id in self._offboarded:
+            return []
         return self._seats(customer, provider_instance_id).advance_to(day if self._moves(customer) else 0).rows()
 
     def _moves(self, customer: Customer) -> bool:

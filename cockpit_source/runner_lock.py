@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -80,15 +80,12 @@ def _lock_beside(pipeline: dlt.Pipeline) -> Iterator[None]:
         yield
         return
     suffix = pipeline.pipeline_name.rpartition("_")[2]
-    lock = file_lock(database.with_name(f"{database.name}.{suffix}.lock"))
-    try:
-        lock.__enter__()
-    except OSError as error:
-        raise to_warehouse_error(error, describe_location(pipeline)) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock(database.with_name(f"{database.name}.{suffix}.lock")))
+        except OSError as error:
+            raise to_warehouse_error(error, describe_location(pipeline)) from error
         yield
-    finally:
-        lock.__exit__(None, None, None)
 
 
 def _lock_within(pipeline: dlt.Pipeline) -> AbstractContextManager[RunnerLock]:

@@ -3,7 +3,7 @@
 Writes docs/tables.md too. A block stands between `<!-- name -->` and `<!-- /name -->`. Blocks: `tables` and
 `settings` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user sees), and what the
 scripts in benchmarks/ print, a few minutes each: `compare` (`compare_loads.py`), `bench` (`load_scale.py`),
-`startup`, `throttled` and `million` (`million_rows.py`).
+`startup`, `throttled` and `million` (`million_rows.py`); `kills` (tests/prove_kills.py) takes half an hour.
 """
 
 from __future__ import annotations
@@ -117,10 +117,11 @@ def run_walkthrough() -> str:
         return _fence("\n".join(line.rstrip("\n") for line in lines).replace(folder, "~"))
 
 
-def run_benchmark(script: str) -> str:
-    """What a benchmark prints."""
-    command = [sys.executable, str(ROOT / "benchmarks" / script)]
-    return _fence(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+def run_script(*scripts: str) -> str:
+    """What scripts, such as a benchmark, print."""
+    options: dict[str, Any] = {"cwd": ROOT, "stdout": subprocess.PIPE, "text": True, "check": True}
+    outputs = (subprocess.run([sys.executable, *script.split()], **options).stdout for script in scripts)
+    return _fence("\n".join(outputs))
 
 
 def read_block(name: str, text: str) -> str:
@@ -147,11 +148,16 @@ BLOCKS = {
     "settings": render_settings,
     "demo": run_demo,
     "walkthrough": run_walkthrough,
-    "compare": partial(run_benchmark, "compare_loads.py"),
-    "bench": partial(run_benchmark, "load_scale.py"),
-    "startup": partial(run_benchmark, "startup.py"),
-    "throttled": partial(run_benchmark, "throttled.py"),
-    "million": partial(run_benchmark, "million_rows.py"),
+    "compare": partial(run_script, "benchmarks/compare_loads.py"),
+    "bench": partial(run_script, "benchmarks/load_scale.py"),
+    "startup": partial(run_script, "benchmarks/startup.py"),
+    "throttled": partial(run_script, "benchmarks/throttled.py"),
+    "million": partial(run_script, "benchmarks/million_rows.py"),
+    "kills": partial(
+        run_script,
+        "tests/prove_kills.py --trials 100 --scopes 2000",
+        "tests/prove_kills.py --trials 100 --scopes 2000 --destination postgres",
+    ),
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -236,15 +236,12 @@ def _held(path: Path, *, read_only: bool) -> Iterator[None]:
     if read_only:
         yield
         return
-    lock = file_lock(path.with_name(f"{path.name}.lock"), ANOTHER_IS_RUNNING)
-    try:
-        lock.__enter__()
-    except OSError as error:
-        raise LedgerUnavailable(
-            f"The ledger cannot be locked: {error.filename}: {error.strerror}. Nothing is sent without it. Check the "
-            "project folder and its permissions, then run again."
-        ) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock(path.with_name(f"{path.name}.lock"), ANOTHER_IS_RUNNING))
+        except OSError as error:
+            raise LedgerUnavailable(
+                f"The ledger cannot be locked: {error.filename}: {error.strerror}. Nothing is sent without it. Check "
+                "the project folder and its permissions, then run again."
+            ) from error
         yield
-    finally:
-        lock.__exit__(None, None, None)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from cockpit_source.command_options import AsJson, Database, Dataset, Destination, Project, enter_project
 from cockpit_source.deletions.commands import deletions_app
-from cockpit_source.errors import CockpitError, ConfigurationError
+from cockpit_source.errors import CockpitError, ConfigurationError, DeletionRefused
 from cockpit_source.redaction import redact
 
 app = typer.Typer(
@@ -45,7 +45,8 @@ def main() -> None:
     try:
         app()
     except CockpitError as error:
-        _fail(str(error), error.exit_code)
+        code = f" ({error.code})" if isinstance(error, DeletionRefused) else ""
+        _fail(str(error), error.exit_code, title=f"Error{code}:")
     except Exception:  # noqa: BLE001 - the last place where anything unexpected can be told
         report = redact(traceback.format_exc())
         _fail(f"This is a defect of cockpit, not of your set-up. Please report it with these lines:\n{report}", 1)
@@ -65,9 +66,9 @@ def run() -> None:
     os._exit(exit_code)
 
 
-def _fail(message: str, exit_code: int) -> None:
+def _fail(message: str, exit_code: int, *, title: str = "Error:") -> None:
     console = Console(stderr=True, highlight=False)
-    console.print("[bold red]Error:[/bold red]", end=" ")
+    console.print(f"[bold red]{title}[/bold red]", end=" ")
     console.print(message, markup=False, soft_wrap=True)
     sys.exit(exit_code)
 

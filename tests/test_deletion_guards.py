@@ -860,7 +860,7 @@ def test_everything_that_is_wrong_is_told_of_every_item() -> None:
 def test_refusals_are_raised_together_with_the_code_of_the_first() -> None:
     with pytest.raises(DeletionRefused) as caught:
         refuse([Refusal("one", "First."), Refusal("two", "Second.")])
-    assert str(caught.value) == "Refused, nothing was sent:\n  - First.\n  - Second."
+    assert str(caught.value) == "Refused, nothing was sent:\n  - one: First.\n  - two: Second."
     assert (caught.value.code, caught.value.exit_code) == ("one", 4)
     refuse([])
 

@@ -376,7 +376,9 @@ class _Run:
             server_correlation_id=delivery.server_correlation_id,
             duration_ms=delivery.duration_ms,
         )
-        self._session.say(f"Item {item.number}: {delivery.result} ({delivery.description}).")
+        self._session.say(
+            f"Item {item.number} of {len(self._plan.items)}: {delivery.result} ({delivery.description})."
+        )
         return delivery
 
     def _settle(self, item: PlanItem, delivery: Delivery) -> State:

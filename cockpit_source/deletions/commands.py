@@ -1,4 +1,4 @@
-"""`cockpit deletions plan | show | apply | verify | log`. Imports what it needs when a command runs."""
+"""`cockpit deletions plan | show | apply | verify | mend | log`. Imports what it needs when a command runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 deletions_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="Plan, review and carry out the two deletions of the API. Off until enabled; none can be undone.",
+    help="Plan, review and carry out the deletions of customers and reseller relationships. Off until enabled; they "
+    "cannot be undone.",
+    epilog="In this order: plan, show, apply, verify, log. What each does, and every refusal: docs/deletions.md.",
 )
 
 PlanId = Annotated[str | None, typer.Argument(help="Id of the plan; by default the latest.", show_default=False)]
@@ -34,9 +36,13 @@ PlanId = Annotated[str | None, typer.Argument(help="Id of the plan; by default t
 
 @deletions_app.command(epilog="Example: cockpit deletions plan --query offboard.sql")
 def plan(
-    query: Annotated[Path | None, typer.Option(help="File with one SELECT.", show_default=False)] = None,
+    query: Annotated[
+        Path | None,
+        typer.Option(help="File with one SELECT on the tables of the inventory.", show_default=False),
+    ] = None,
     named: Annotated[
-        str | None, typer.Option(help="A query that comes with the package; an unknown name lists them.")
+        str | None,
+        typer.Option(help="A query that comes with the package; without either option all are listed."),
     ] = None,
     project: Project = None,
     database: Database = None,
@@ -46,12 +52,13 @@ def plan(
 ) -> None:
     """Make a plan from a query: gather the evidence, check every guard, store it. Changes nothing in CloudCockpit.
 
-    The query gives action, customer_id, provider_instance_id (of a relationship) and reason.
+    The query gives action (delete_customer or remove_reseller_relationship), customer_id, provider_instance_id (of a
+    relationship) and reason. When it selects nothing there is nothing to do, and no plan is stored.
 
     Exit codes: 0 planned or nothing to do, 2 configuration or usage, 4 refused, 5 sign-in refused, 6 in use.
     """
     if (query is None) == (named is None):
-        raise ConfigurationError("Give one query: --query FILE.sql, or --named NAME.")
+        raise ConfigurationError(_explain_queries())
     pipeline = _open_pipeline(project, database, destination, dataset)
     from cockpit_source.deletions.planner import make_plan
     from cockpit_source.deletions.report import plan_to_json, print_plan
@@ -69,10 +76,15 @@ def plan(
         console.print(f"Nothing to do: the query {chosen.name} selects nothing. No plan was stored.", soft_wrap=True)
     else:
         print_plan(made, None, console, now=datetime.now(UTC))
-        console.print(f"\nReview it, then: cockpit deletions apply {made.plan_id}", soft_wrap=True)
+        console.print(
+            "\nNothing was sent. Review the plan; to carry it out:\n"
+            f"  cockpit deletions apply {made.plan_id}{_project_option(project)}",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
-@deletions_app.command(epilog="Example: cockpit deletions show")
+@deletions_app.command(epilog="Example: cockpit deletions show --json > plan.json")
 def show(
     plan_id: PlanId = None,
     project: Project = None,
@@ -120,6 +132,9 @@ def apply(
 ) -> None:
     """Carry out a plan, one deletion at a time, after every guard has been checked again. This cannot be undone.
 
+    At a terminal it asks for words and the beginning of the hash; unattended it needs --approved-by and --hash, all
+    64 characters of it.
+
     Exit codes: 0 all gone, 2 configuration or usage, 3 some failed, unknown or not seen to be gone, 4 refused, 5
     sign-in refused, 6 in use.
     """
@@ -145,7 +160,8 @@ def apply(
     else:
         print_states(course, console)
         if applied.stop is not None:
-            console.print(f"The run ended early: {applied.stop.text}", markup=False, soft_wrap=True)
+            text = f"The run ended early ({applied.stop.code}): {applied.stop.text}"
+            console.print(text, markup=False, soft_wrap=True)
     sys.exit(0 if applied.is_done else EXIT_SOME_NOT_READ)
 
 
@@ -269,6 +285,23 @@ def _ask(plan: Plan) -> Approval:
     words = typer.prompt(f'Type "{confirmation_words(plan)}"', err=True)
     typed = typer.prompt(f"Type the first {HASH_CHARACTERS} characters of the plan's hash", err=True)
     return approve_interactive(plan, words, typed, _actor())
+
+
+def _explain_queries() -> str:
+    from cockpit_source.deletions.selection import named_queries
+
+    named = named_queries()
+    width = max(map(len, named))
+    lines = "\n".join(f"  {name:<{width}}  {what}" for name, what in named.items())
+    return (
+        "Say with one query what is to be deleted: --query FILE.sql, a file of yours with one SELECT, or --named "
+        f"NAME, one that comes with the package:\n{lines}\n"
+        "How to write one: docs/deletions.md."
+    )
+
+
+def _project_option(project: Path | None) -> str:
+    return "" if project is None else f" --project {project}"
 
 
 def _actor() -> str:

@@ -130,6 +130,7 @@ def gather(
     `done` are relationships that are removed already, whose scopes are not read; `planned` counts the items of a plan
     that is being carried on.
     """
+    session.say("Listing the customers.")
     customers_live = session.reader.count_customers()
     customers = min(customers_live, run.customers_listed or 0)
     refuse(_check_limits(session, len(candidates), planned, customers, limits, history))

@@ -19,5 +19,5 @@ class Refusal:
 def refuse(refusals: Sequence[Refusal]) -> None:
     """Raises DeletionRefused with all of them, or does nothing when there is none."""
     if refusals:
-        lines = "\n".join(f"  - {refusal.text}" for refusal in refusals)
+        lines = "\n".join(f"  - {refusal.code}: {refusal.text}" for refusal in refusals)
         raise DeletionRefused(refusals[0].code, f"Refused, nothing was sent:\n{lines}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cockpit_source.deletions.history import History, ItemHistory, PlanHistory, count_states
+from cockpit_source.deletions.ledger import LedgerRecord
 from cockpit_source.deletions.records import (
     DELETE_CUSTOMER,
     InventoryEvidence,
@@ -22,24 +24,32 @@ from cockpit_source.deletions.records import (
 from cockpit_source.errors import DeletionRefused
 from cockpit_source.report import create_table
 
-_ACTIONS = {"delete_customer": "delete customer", "remove_reseller_relationship": "remove relationship"}
+_ACTIONS = {"delete_customer": "delete customer", "remove_reseller_relationship": "remove relationship of customer"}
+_SHORT_ACTIONS = _ACTIONS | {"remove_reseller_relationship": "remove relationship"}
 
 
 def describe_blast_radius(plan: Plan) -> list[str]:
     """What the plan would do, in lines: how much of what, and that it cannot be undone."""
     customers = {item.candidate.customer_id for item in plan.items}
     deleted = {item.candidate.customer_id for item in plan.items if item.candidate.action == DELETE_CUSTOMER}
+    removed = len(plan.items) - len(deleted)
     resellers = {item.inventory.reseller_id for item in plan.items} - {None}
     scopes = {scope.scope_key: scope for item in plan.items for scope in _concerned(item)}
     total = sum(sku.total_licenses or 0 for scope in scopes.values() for sku in scope.skus)
     consumed = sum(sku.consumed_licenses or 0 for scope in scopes.values() for sku in scope.skus)
     known = min(plan.customers_live, plan.run.customers_listed or plan.customers_live)
-    share = f"{len(customers) / known:.2%} of {known:,} customers" if known else "of no known customers"
+    share = f"{len(customers) / known:.2%} of {known:,}" if known else "of none that are known"
+    will = []
+    if removed:
+        will.append(f"{_plural(removed, 'reseller relationship')} will be removed.")
+    if deleted:
+        will.append(
+            f"{_plural(len(deleted), 'customer')} will be deleted, for the whole tenant and in Partner Center."
+        )
     return [
-        f"{len(customers)} customers ({share}), {total:,} seats of which {consumed:,} assigned, "
-        f"{len(resellers)} resellers",
-        f"{len(deleted)} customers are deleted for the whole tenant and from Partner Center, "
-        f"{len(plan.items) - len(deleted)} reseller relationships are removed. None of it can be undone.",
+        f"{_plural(len(customers), 'customer')} ({share}), {_plural(total, 'seat')} of which {consumed:,} assigned, "
+        f"{_plural(len(resellers), 'reseller')}",
+        " ".join([*will, "This cannot be undone."]),
     ]
 
 
@@ -54,22 +64,20 @@ def print_plan(plan: Plan, course: PlanHistory | None, console: Console, *, now:
     for item in plan.items:
         table.add_row(*(escape(cell) for cell in _item_cells(item, states.get(item.number))))
     console.print(table)
-    for item in plan.items:
-        _print_evidence(item, states.get(item.number), console)
+    for customer_id in dict.fromkeys(item.candidate.customer_id for item in plan.items):
+        own = [item for item in plan.items if item.candidate.customer_id == customer_id]
+        _print_evidence(own, states, console)
     _say(console, "")
-    facts = [
+    expired = " (expired)" if now >= plan.expires_at else ""
+    for name, value in (
         ("query", f"{plan.query_name}, SHA-256 {plan.query_hash}"),
         ("inventory", _describe_run(plan)),
         ("limits", ", ".join(f"{name} {value}" for name, value in _limits(plan).items())),
         ("made by", f"{plan.created_by}, {_time(plan.created_at)}"),
-        ("good until", f"{_time(plan.expires_at)}{' (expired)' if now >= plan.expires_at else ''}"),
+        ("good until", f"{_time(plan.expires_at)}{expired}"),
         ("hash", plan.plan_hash),
-    ]
-    facts_table = create_table("", "")
-    facts_table.show_header = False
-    for name, value in facts:
-        facts_table.add_row(name, escape(value))
-    console.print(facts_table)
+    ):
+        _say(console, f"{name:<10}  {escape(value)}")
 
 
 def plan_to_json(plan: Plan | None, course: PlanHistory | None = None) -> dict[str, Any]:
@@ -96,11 +104,13 @@ def refusal_to_json(refusal: DeletionRefused) -> dict[str, Any]:
 
 
 def print_states(course: PlanHistory, console: Console) -> None:
-    """What became of the items of a plan."""
-    table = create_table("item", "deletion", "state", "why")
-    for number, item in sorted(course.items.items()):
-        table.add_row(str(number), escape(item.key.replace("|", " ")), item.state, escape(item.description))
-    console.print(table)
+    """What became of the items of a plan. Ids are for copying, so no line is folded."""
+    width = max(len(item.state) for item in course.items.values())
+    for item in stored_plan(course).items:
+        state = course.items[item.number]
+        _say(console, f"item {item.number}  [bold]{state.state:<{width}}[/bold]  {escape(describe_item(item))}")
+        if state.description:
+            _say(console, f"        {' ' * width}{escape(state.description)}")
 
 
 def states_to_json(course: PlanHistory) -> dict[str, Any]:
@@ -121,65 +131,81 @@ def states_to_json(course: PlanHistory) -> dict[str, Any]:
     }
 
 
-def print_log(records: Sequence[Any], console: Console, *, plan_id: str | None = None) -> None:
-    """Who did what, when, why and with which result, in the order of the ledger."""
+def print_log(records: Sequence[LedgerRecord], console: Console, *, plan_id: str | None = None) -> None:
+    """Who did what, when, why and with which result, in the order of the ledger. No line is folded."""
     history = History(records)
     shown = [record for record in records if plan_id in (None, record.plan_id)]
     if not shown:
         _say(console, "The ledger holds nothing" + (f" of plan {escape(plan_id)}." if plan_id else " yet."))
         return
-    table = create_table("seq", "when (UTC)", "who", "plan", "item", "what", "result", right=("seq", "item"))
+    width = max(len(record.actor) for record in shown)
+    heading: str | None = None
     for record in shown:
-        cells = (
-            str(record.seq),
-            f"{record.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
-            record.actor,
-            record.plan_id or "",
-            "" if record.item is None else str(record.item),
-            _describe_kind(record, history),
-            describe_result(record),
-        )
-        table.add_row(*(escape(cell) for cell in cells))
-    console.print(table)
+        if record.plan_id not in (None, heading):
+            heading = record.plan_id
+            _say(console, f"[bold]plan {escape(str(heading))}[/bold]")
+        item = "" if record.item is None else f", item {record.item}"
+        result = describe_result(record)
+        what = f"{record.kind}{item}{': ' if result else ''}{result}"
+        _say(console, f"{record.seq:>4}  {_time(record.at)}  {escape(record.actor):<{width}}  {escape(what)}")
+        if record.kind == "plan":
+            for planned in stored_plan(history.plans[str(record.plan_id)]).items:
+                _say(console, escape(f"      {planned.number} {describe_item(planned)}: {planned.candidate.reason}"))
+    _say(console, "")
     for plan in history.plans.values():
         if plan_id in (None, plan.plan_id):
             counts = ", ".join(f"{count} {state}" for state, count in count_states(list(plan.items.values())).items())
-            _say(console, f"plan {plan.plan_id}: {counts}; hash {plan.plan_hash}")
+            _say(console, f"plan {plan.plan_id}: {counts}")
 
 
-def log_to_json(records: Iterable[Any], *, plan_id: str | None = None) -> list[dict[str, Any]]:
+def log_to_json(records: Iterable[LedgerRecord], *, plan_id: str | None = None) -> list[dict[str, Any]]:
     """Every record as it stands in the ledger, oldest first."""
     return [json.loads(record.to_text()) for record in records if plan_id in (None, record.plan_id)]
 
 
-def describe_result(record: Any) -> str:
-    """What a record says of the result, in one line."""
+def describe_item(item: PlanItem) -> str:
+    """A deletion in words, with the ids."""
+    name = item.inventory.company_name or item.live.company_name or "without a name"
+    instance = item.candidate.provider_instance_id
+    where = f" in provider instance {instance}" if instance else ""
+    return f"{_ACTIONS[item.candidate.action]} {item.candidate.customer_id} ({name}){where}"
+
+
+def describe_result(record: LedgerRecord) -> str:
+    """What a record says, in one line."""
     body: Mapping[str, Any] = record.body
-    status = f" (HTTP {body['http_status']})" if body.get("http_status") else ""
-    ids = f"; correlation id {record.correlation_id}" if record.correlation_id else ""
+    description = str(body.get("description") or "")
     match record.kind:
         case "plan":
-            return f"{len(body['plan']['items'])} items, query {body['plan']['query_name']}"
+            run_id = body["plan"]["run"]["run_id"]
+            count = _plural(len(body["plan"]["items"]), "deletion")
+            return f"{count} by {body['plan']['query_name']} on run {run_id}, hash {body['plan_hash']}"
         case "selection":
             return f"{len(body['keys'])} selected on run {body['run_id']}"
         case "apply_started":
-            return f"approved by {body['approved_by']}, {body['mode']}"
+            resumed = ", carried on" if body.get("resumed") else ""
+            return f"approved by {body['approved_by']}, {body['mode']}{resumed}"
         case "intent":
-            return f"{body['method']} {body['path']}{ids}"
+            return f"{body['method']} {body['path']}, correlation id {record.correlation_id}"
         case "outcome":
-            return f"{body['result']}{status}: {body.get('description') or ''}{ids}"
+            return f"{body['result']}: {description}"
         case "settled":
-            return f"{body['result']}: {body.get('description') or ''}"
-    return str(body.get("description") or "")
+            return f"{body['result']}: {description}{_describe_proof(body['proof'], description)}"
+        case "stopped":
+            return f"{body.get('code')}: {description}"
+        case "mended":
+            return f"{_plural(body['records'], 'record')} copied from the {body['from']}"
+        case "finished":
+            return "every deletion of the plan has come to its end"
+    return description
 
 
-def _describe_kind(record: Any, history: History) -> str:
-    if record.item is None or record.plan_id is None:
-        return str(record.kind)
-    item = history.plans[record.plan_id].items[record.item]
-    action, customer_id, instance_id = item.key.split("|")
-    where = "" if instance_id == "-" else f" in {instance_id}"
-    return f"{record.kind}: {_ACTIONS[action]} {customer_id}{where}"
+def _describe_proof(proof: Mapping[str, Any], description: str) -> str:
+    """The read that proves it, unless it is named already."""
+    correlation_id = proof.get("correlation_id")
+    if not correlation_id or correlation_id in description:
+        return ""
+    return f" (read by {proof.get('method')} {proof.get('path')}, correlation id {correlation_id})"
 
 
 _NUMBERS = ("item", "seats", "assigned")
@@ -195,7 +221,7 @@ def _item_cells(item: PlanItem, course: ItemHistory | None) -> tuple[str, ...]:
     evidence: InventoryEvidence = item.inventory
     return (
         str(item.number),
-        _ACTIONS[item.candidate.action],
+        _SHORT_ACTIONS[item.candidate.action],
         evidence.company_name or "(no name)",
         f"{sum(sku.total_licenses or 0 for sku in skus):,}",
         f"{sum(sku.consumed_licenses or 0 for sku in skus):,}",
@@ -204,27 +230,31 @@ def _item_cells(item: PlanItem, course: ItemHistory | None) -> tuple[str, ...]:
     )
 
 
-def _print_evidence(item: PlanItem, course: ItemHistory | None, console: Console) -> None:
-    candidate, evidence = item.candidate, item.inventory
-    where = f", provider instance {candidate.provider_instance_id}" if candidate.provider_instance_id else ""
-    _say(console, f"\n[bold]{item.number}[/bold] customer {candidate.customer_id}{where}")
-    _say(console, f"   why: {escape(candidate.reason)}")
-    last_change = _time(evidence.last_change_at) if evidence.last_change_at else "none"
-    _say(console, f"   last change of its licences: {last_change}; listed scopes: {len(evidence.scopes)}")
-    for sku in (sku for scope in _concerned(item) for sku in scope.skus):
+def _print_evidence(items: Sequence[PlanItem], states: Mapping[int, ItemHistory], console: Console) -> None:
+    """What is known of one customer, for all of its items."""
+    first = items[-1]
+    inventory, live = first.inventory, first.live
+    _say(console, f"\n[bold]customer {first.candidate.customer_id}[/bold] {escape(inventory.company_name or '')}")
+    for item in items:
+        instance = item.candidate.provider_instance_id
+        what = f"removes the relationship in provider instance {instance}" if instance else "deletes the customer"
+        state = states.get(item.number)
+        became = "" if state is None or not state.description else f"; {state.state}: {state.description}"
+        _say(console, f"   item {item.number} {what}, because: {escape(item.candidate.reason + became)}")
+    skus = {(scope.scope_key, sku.sku_id): sku for item in items for scope in _concerned(item) for sku in scope.skus}
+    last_change = _time(inventory.last_change_at) if inventory.last_change_at else "none"
+    scopes = _plural(len(inventory.scopes), "listed scope")
+    _say(console, f"   inventory: {_plural(len(skus), 'product')} in {scopes}, last change {last_change}")
+    for sku in skus.values():
         name = escape(sku.sku_name or sku.sku_id)
-        _say(console, f"   {name}: {_count(sku.total_licenses)} seats, {_count(sku.consumed_licenses)} assigned")
-    statuses: dict[str, int] = {}
-    for subscription in item.live.subscriptions:
-        status = subscription.status or "not told"
-        statuses[status] = statuses.get(status, 0) + 1
-    told = ", ".join(f"{count} {escape(status)}" for status, count in sorted(statuses.items())) or "none"
-    if item.live.exists:
-        _say(console, f"   subscriptions by the API: {told}; relationships: {len(item.live.relationships)}")
-    else:
-        _say(console, "   the API does not know it any more")
-    if course is not None and course.description:
-        _say(console, f"   {course.state}: {escape(course.description)}")
+        _say(console, f"     {name}: {_count(sku.total_licenses)} seats, {_count(sku.consumed_licenses)} assigned")
+    if not live.exists:
+        _say(console, "   API: it does not exist any more")
+        return
+    statuses = Counter(subscription.status or "status not told" for subscription in live.subscriptions)
+    told = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "none"
+    relationships = _plural(len(live.relationships), "relationship")
+    _say(console, f"   API: {relationships}; subscriptions: {escape(told)}")
 
 
 def _describe_run(plan: Plan) -> str:
@@ -235,6 +265,10 @@ def _describe_run(plan: Plan) -> str:
 def _limits(plan: Plan) -> dict[str, Any]:
     names = ("max_actions", "max_percent", "max_actions_per_day", "max_age_hours", "grace_days")
     return {name: f"{getattr(plan.limits, name):g}" for name in names}
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _count(count: int | None) -> str:

@@ -37,7 +37,9 @@ def settle(session: Session, item: ItemHistory, known: frozenset[str], *, wait_s
         left = (give_up_at - session.clock.now()).total_seconds()
         if verdict.result is not None or left <= 0:
             return _record(session, item, verdict)
-        session.say(f"Item {item.number} does not show yet; reading again in {min(wait, left):.0f} s.")
+        session.say(
+            f"The deletion of item {item.number} does not show yet; reading again in {min(wait, left):.0f} s."
+        )
         session.clock.sleep(min(wait, left))
         wait = min(2 * wait, MAX_WAIT_SECONDS)
 

@@ -61,7 +61,7 @@ def plan(
         raise ConfigurationError(_explain_queries())
     pipeline = _open_pipeline(project, database, destination, dataset)
     from cockpit_source.deletions.planner import make_plan
-    from cockpit_source.deletions.report import plan_to_json, print_plan
+    from cockpit_source.deletions.report import plan_to_json, print_summary
     from cockpit_source.deletions.selection import named_query, read_query
     from cockpit_source.report import create_console
 
@@ -75,10 +75,11 @@ def plan(
     elif made is None:
         console.print(f"Nothing to do: the query {chosen.name} selects nothing. No plan was stored.", soft_wrap=True)
     else:
-        print_plan(made, None, console, now=datetime.now(UTC))
+        print_summary(made, None, console)
+        option = "" if project is None else f" --project {project}"
         console.print(
-            "\nNothing was sent. Review the plan; to carry it out:\n"
-            f"  cockpit deletions apply {made.plan_id}{_project_option(project)}",
+            "\nNothing was sent. The evidence and the hash, and how to carry it out:\n"
+            f"  cockpit deletions show {made.plan_id}{option}\n  cockpit deletions apply {made.plan_id}{option}",
             markup=False,
             soft_wrap=True,
         )
@@ -117,7 +118,10 @@ def show(
         print_plan(shown, course, create_console(), now=datetime.now(UTC))
 
 
-@deletions_app.command(epilog="Example: cockpit deletions apply 20261124T090000Z-0a1b2c3d")
+@deletions_app.command(
+    epilog="Examples: cockpit deletions apply 20261124T090000Z-0a1b2c3d, where nobody watches with "
+    '--hash "$PLAN_HASH" --approved-by "change 4711".'
+)
 def apply(
     plan_id: Annotated[str, typer.Argument(help="Id of the plan.")],
     plan_hash: Annotated[
@@ -298,10 +302,6 @@ def _explain_queries() -> str:
         f"NAME, one that comes with the package:\n{lines}\n"
         "How to write one: docs/deletions.md."
     )
-
-
-def _project_option(project: Path | None) -> str:
-    return "" if project is None else f" --project {project}"
 
 
 def _actor() -> str:

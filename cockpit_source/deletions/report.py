@@ -53,20 +53,25 @@ def describe_blast_radius(plan: Plan) -> list[str]:
     ]
 
 
-def print_plan(plan: Plan, course: PlanHistory | None, console: Console, *, now: datetime) -> None:
-    """A plan: the blast radius first, then the items with their evidence, and what it rests on."""
+def print_summary(plan: Plan, course: PlanHistory | None, console: Console) -> None:
+    """A plan in short: the blast radius first, then the items."""
     _say(console, f"[bold]Plan {plan.plan_id}[/bold] for {escape(plan.tenant)} at {escape(plan.base_url)}")
     for line in describe_blast_radius(plan):
         _say(console, f"[bold red]{escape(line)}[/bold red]")
-    _say(console, "")
     states = course.items if course else {}
     table = create_table("item", "action", "customer", "seats", "assigned", "reseller", "state", right=_NUMBERS)
     for item in plan.items:
         table.add_row(*(escape(cell) for cell in _item_cells(item, states.get(item.number))))
+    _say(console, "")
     console.print(table)
+
+
+def print_plan(plan: Plan, course: PlanHistory, console: Console, *, now: datetime) -> None:
+    """A whole plan: the summary, the evidence by customer, and what it rests on."""
+    print_summary(plan, course, console)
     for customer_id in dict.fromkeys(item.candidate.customer_id for item in plan.items):
         own = [item for item in plan.items if item.candidate.customer_id == customer_id]
-        _print_evidence(own, states, console)
+        _print_evidence(own, course.items, console)
     _say(console, "")
     expired = " (expired)" if now >= plan.expires_at else ""
     for name, value in (

@@ -123,7 +123,7 @@ WALK = ("cockpit check --project trial", "cockpit load --project trial", "cockpi
 
 def run_walkthrough() -> str:
     """What a new user sees on the sandbox, from an empty folder; the folder reads as the home directory."""
-    with _trial() as trial:
+    with start_trial() as trial:
         trial.lines += trial.announced
         for command in WALK:
             trial.run(command)
@@ -132,27 +132,30 @@ def run_walkthrough() -> str:
 
 # the customer that the documents offboard, and what takes its licences and subscriptions away in the sandbox
 OFFBOARDED = "491c81c8-b09d-4452-9b62-b5fa96d4041b"
-APPROVED_BY = "change 4711"
+APPROVED_BY = "service manager, change 4711"
 
 
 def run_deletions() -> str:
     """A plan made and carried out on the sandbox, unattended, after an inventory that is not shown."""
-    with _trial() as trial:
-        _prepare_deletions(trial)
-        trial.run("cockpit load --project trial")
-        trial.lines = ["$ cat trial/offboard.sql", read_code("offboard.sql", DELETIONS_PAGE)]
-        plan_id, plan_hash = _plan(trial)
-        trial.run(
-            f'cockpit deletions apply {plan_id} --hash {plan_hash} --approved-by "{APPROVED_BY}" --project trial'
-        )
-        trial.run("cockpit deletions verify --project trial")
-        trial.run("cockpit deletions log --project trial")
-        return trial.read()
+    with start_trial() as trial:
+        return carry_out_deletions(trial)
+
+
+def carry_out_deletions(trial: Trial) -> str:
+    """The same in a trial of the caller's."""
+    _prepare_deletions(trial)
+    trial.run("cockpit load --project trial")
+    trial.lines = ["$ cat trial/offboard.sql", read_code("offboard.sql", DELETIONS_PAGE)]
+    plan_id, plan_hash = _plan(trial)
+    trial.run(f'cockpit deletions apply {plan_id} --hash {plan_hash} --approved-by "{APPROVED_BY}" --project trial')
+    trial.run("cockpit deletions verify --project trial")
+    trial.run("cockpit deletions log --project trial")
+    return trial.read()
 
 
 def run_deletions_by_hand() -> str:
     """The same from the beginning, as a person at a terminal sees it."""
-    with _trial() as trial:
+    with start_trial() as trial:
         trial.lines += trial.announced
         _prepare_deletions(trial)
         trial.lines += [
@@ -168,7 +171,7 @@ def run_deletions_by_hand() -> str:
         return trial.read()
 
 
-def _prepare_deletions(trial: _Trial) -> None:
+def _prepare_deletions(trial: Trial) -> None:
     """The files of docs/deletions.md, and the customer without licences and subscriptions."""
     for name in ("config.toml", "secrets.toml"):
         with (trial.project / ".dlt" / name).open("a", encoding="utf-8") as file:
@@ -180,7 +183,7 @@ def _prepare_deletions(trial: _Trial) -> None:
         pass
 
 
-def _plan(trial: _Trial) -> tuple[str, str]:
+def _plan(trial: Trial) -> tuple[str, str]:
     """Plan and show; id and hash of the plan."""
     trial.run("cockpit deletions plan --query trial/offboard.sql --project trial")
     trial.run("cockpit deletions show --project trial")
@@ -188,7 +191,7 @@ def _plan(trial: _Trial) -> tuple[str, str]:
     return stored["plan_id"], stored["plan_hash"]
 
 
-class _Trial:
+class Trial:
     """Commands on a sandbox, and what they print. The folder reads as the home directory."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], server: subprocess.Popen[str]) -> None:
@@ -225,14 +228,14 @@ class _Trial:
 
 
 @contextmanager
-def _trial() -> Iterator[_Trial]:
+def start_trial() -> Iterator[Trial]:
     with tempfile.TemporaryDirectory() as folder:
         names = {"HOME": folder, "LOGNAME": "operator", "DLT_DATA_DIR": f"{folder}/.dlt"}
         environment = os.environ | names | {"PYTHONIOENCODING": "utf-8", "TERM": "dumb", "COLUMNS": "160"}
         options: dict[str, Any] = {"cwd": folder, "env": environment, "text": True, "stdout": subprocess.PIPE}
         with subprocess.Popen(_split("cockpit sandbox --port 0 --project trial"), **options) as server:
             try:
-                yield _Trial(Path(folder), environment, server)
+                yield Trial(Path(folder), environment, server)
             finally:
                 server.terminate()
 

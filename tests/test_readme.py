@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import duckdb
+from document_support import without_what_changes
 from support import INSTANCE, Inventory, new_id
 
 from cockpit_source import hooks
@@ -40,27 +41,32 @@ def test_demo_of_the_readme_is_what_the_demo_prints() -> None:
 
 def test_no_block_of_the_readme_waits_to_be_filled() -> None:
     for name in update_readme.BLOCKS:
-        assert update_readme.read_block(name, TEXT).strip(), f"make readme, or --only {name}"
+        page = update_readme.page_of(name).read_text(encoding="utf-8")
+        assert update_readme.read_block(name, page).strip(), f"make readme, or --only {name}"
 
 
 def test_walkthrough_of_the_readme_is_what_a_new_user_sees() -> None:
     printed = update_readme.run_walkthrough()
-    assert _without_what_changes(update_readme.read_block("walkthrough", TEXT)) == _without_what_changes(printed)
+    assert without_what_changes(update_readme.read_block("walkthrough", TEXT)) == without_what_changes(printed)
 
 
 def test_path_of_the_readme_works_word_for_word(sandbox: Sandbox, tmp_path: Path) -> None:
     """Its files with the sandbox's credentials in place of the reader's, and its commands as printed."""
     settings = tmp_path / ".dlt"
     settings.mkdir()
-    secrets = _code("secrets.toml").replace("...", CSP_CLIENT.id, 1).replace("...", CSP_CLIENT.secret, 1)
+    secrets = (
+        update_readme.read_code("secrets.toml").replace("...", CSP_CLIENT.id, 1).replace("...", CSP_CLIENT.secret, 1)
+    )
     (settings / "secrets.toml").write_text(secrets)
-    (settings / "config.toml").write_text(_code("config.toml").replace("portal.example.com", sandbox.tenant.domain))
+    (settings / "config.toml").write_text(
+        update_readme.read_code("config.toml").replace("portal.example.com", sandbox.tenant.domain)
+    )
     environment = os.environ | {
         "SOURCES__COCKPIT__BASE_URL": sandbox.base_url,
         "SOURCES__COCKPIT__TOKEN_URL": sandbox.token_url,
     }
     codes = {}
-    for line in _code("commands").splitlines():
+    for line in update_readme.read_code("commands").splitlines():
         program, *arguments = line.removeprefix("$ ").split()
         assert program == "cockpit"
         done = subprocess.run(
@@ -82,7 +88,7 @@ def test_hook_of_the_readme_has_the_members_of_the_code(inventory: Inventory) ->
     inventory.answer(new_id(1), [])
     result = inventory.load([(new_id(1), INSTANCE, None)])
     settings = inventory.resolve([(new_id(1), INSTANCE, None)])
-    assert list(json.loads(_code("hook"))) == list(hooks.describe(settings, result))
+    assert list(json.loads(update_readme.read_code("hook"))) == list(hooks.describe(settings, result))
 
 
 def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
@@ -110,19 +116,6 @@ def test_every_command_of_the_readme_exists() -> None:
     targets = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"`make (\w+)`", TEXT)):
         assert re.search(rf"^{target}:", targets, re.MULTILINE), target
-
-
-def _code(name: str) -> str:
-    """The code in a block of the README, without its fence and indentation."""
-    return "\n".join(line.strip() for line in update_readme.read_block(name, TEXT).strip().splitlines()[1:-1])
-
-
-def _without_what_changes(text: str) -> str:
-    """Ports, times, durations, ids of runs and calls, and names that depend on the folder."""
-    text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text))
-    text = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{8}|cockpit_[0-9a-f]{10}|\d{4}-\d\d-\d\d \d\d:\d\d", "NAME", text)
-    text = re.sub(r"[\d.]+ m?s\b|just now|\d+ (?:s|min) ago", "TIME", text)
-    return re.sub(r"not there .*", "not there", re.sub(r" +", " ", text))
 
 
 def _without_day_and_port(text: str) -> str:

@@ -44,7 +44,7 @@ def describe_blast_radius(plan: Plan) -> list[str]:
         will.append(f"{_plural(removed, 'reseller relationship')} will be removed.")
     if deleted:
         will.append(
-            f"{_plural(len(deleted), 'customer')} will be deleted, for the whole tenant and in Partner Center."
+            f"{_plural(len(deleted), 'customer')} will be deleted from the whole tenant and from Partner Center."
         )
     return [
         f"{_plural(len(customers), 'customer')} ({share}), {_plural(total, 'seat')} of which {consumed:,} assigned, "
@@ -193,7 +193,7 @@ def describe_result(record: LedgerRecord) -> str:
         case "intent":
             return f"{body['method']} {body['path']}, correlation id {record.correlation_id}"
         case "outcome":
-            return f"{body['result']}: {description}"
+            return f"{body['result']} ({description})"
         case "settled":
             return f"{body['result']}: {description}{_describe_proof(body['proof'], description)}"
         case "stopped":

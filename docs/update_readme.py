@@ -287,7 +287,7 @@ def read_block(name: str, text: str) -> str:
 def read_code(name: str, page: Path = README) -> str:
     """The code in a block of a page, without its fence and indentation."""
     block = read_block(name, page.read_text(encoding="utf-8"))
-    return textwrap.dedent("\n".join(block.strip("\n").splitlines()[1:-1])) + "\n"
+    return textwrap.dedent("\n".join(block.strip().splitlines()[1:-1])) + "\n"
 
 
 def replace_block(name: str, content: str, text: str) -> str:

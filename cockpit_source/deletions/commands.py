@@ -310,7 +310,7 @@ def _actor() -> str:
 
 def _warn_of_difference(difference: str | None) -> None:
     if difference is not None:
-        typer.echo(f"Warning: {difference}", err=True)
+        typer.echo(f"Warning: the stores of the ledger differ: {difference}.", err=True)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def _required(name: str, kind: Any, description: str) -> Column:
 
 _SEQ = _required("seq", COUNT, "number of the record in the ledger, from 1; plans and events share one count")
 _RECORDED_AT = _required("recorded_at", TIME, "when the record was made")
-_ACTOR = _required("actor", TEXT, "who made it: user and machine, or the approver")
+_ACTOR = _required("actor", TEXT, "who ran the command: user and machine, as the operating system names them")
 _HASHES = (
     _required("previous_hash", TEXT, "record_hash of the record before; zeros for the first"),
     _required("record_hash", TEXT, "SHA-256 over the canonical JSON of the record without this hash, in hex"),

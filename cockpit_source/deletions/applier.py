@@ -365,6 +365,8 @@ class _Run:
         correlation_id = str(uuid.uuid4())
         path = self._deleter.path_of(item.candidate)
         self._record("intent", item, correlation_id=correlation_id, method="DELETE", path=path, attempt=attempt)
+        number = f"Item {item.number} of {len(self._plan.items)}"
+        self._session.say(f"{number}: DELETE {path}.")
         delivery = self._deleter.send(item.candidate, correlation_id)
         self._record(
             "outcome",
@@ -376,9 +378,7 @@ class _Run:
             server_correlation_id=delivery.server_correlation_id,
             duration_ms=delivery.duration_ms,
         )
-        self._session.say(
-            f"Item {item.number} of {len(self._plan.items)}: {delivery.result} ({delivery.description})."
-        )
+        self._session.say(f"{number}: {delivery.result} ({delivery.description}).")
         return delivery
 
     def _settle(self, item: PlanItem, delivery: Delivery) -> State:

@@ -108,9 +108,8 @@ def show(
             history = History(ledger.records)
         course = history.latest if plan_id is None else history.plans.get(plan_id)
         if course is None:
-            raise DeletionRefused(
-                "no_plan", "There is no such plan in the ledger. `cockpit deletions log` lists them."
-            )
+            which = "no plan yet" if plan_id is None else f"no plan {plan_id}"
+            raise DeletionRefused("no_plan", f"The ledger holds {which}. `cockpit deletions log` lists them.")
         shown = stored_plan(course)
     if as_json:
         create_console().print_json(data=plan_to_json(shown, course))

@@ -135,10 +135,11 @@ def gather(
     customers = min(customers_live, run.customers_listed or 0)
     refuse(_check_limits(session, len(candidates), planned, customers, limits, history))
     live: dict[str, LiveEvidence] = {}
+    total = len({candidate.customer_id for candidate in candidates})
     for candidate in candidates:
         customer_id = candidate.customer_id
         if customer_id not in live:
-            session.say(f"Reading customer {customer_id}.")
+            session.say(f"Reading customer {customer_id} ({len(live) + 1} of {total}).")
             scopes = [
                 (scope.provider_instance_id, scope.reseller_id)
                 for scope in inventory[customer_id].scopes

@@ -249,17 +249,17 @@ def _print_evidence(items: Sequence[PlanItem], states: Mapping[int, ItemHistory]
     skus = {(scope.scope_key, sku.sku_id): sku for item in items for scope in _concerned(item) for sku in scope.skus}
     last_change = _time(inventory.last_change_at) if inventory.last_change_at else "none"
     scopes = _plural(len(inventory.scopes), "listed scope")
-    _say(console, f"   inventory: {_plural(len(skus), 'product')} in {scopes}, last change {last_change}")
+    _say(console, f"   evidence, inventory: {_plural(len(skus), 'product')} in {scopes}, last change {last_change}")
     for sku in skus.values():
         name = escape(sku.sku_name or sku.sku_id)
         _say(console, f"     {name}: {_count(sku.total_licenses)} seats, {_count(sku.consumed_licenses)} assigned")
     if not live.exists:
-        _say(console, "   API: it does not exist any more")
+        _say(console, "   evidence, API: it does not exist any more")
         return
     statuses = Counter(subscription.status or "status not told" for subscription in live.subscriptions)
     told = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "none"
     relationships = _plural(len(live.relationships), "relationship")
-    _say(console, f"   API: {relationships}; subscriptions: {escape(told)}")
+    _say(console, f"   evidence, API: {relationships}; subscriptions: {escape(told)}")
 
 
 def _describe_run(plan: Plan) -> str:

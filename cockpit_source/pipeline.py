@@ -13,6 +13,7 @@ import dlt
 from dlt.common.configuration.exceptions import ConfigurationException
 from dlt.common.destination import Destination, DestinationCapabilitiesContext
 from dlt.common.destination.exceptions import DestinationException, UnknownDestinationModule
+from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 
 from cockpit_source.configuration import configured_value, project_folder
@@ -102,6 +103,13 @@ def create_pipeline(
         raise ConfigurationError(
             f"The working folder of dlt cannot be used: {error.filename}: {error.strerror}. "
             "Set DLT_DATA_DIR to a folder that can be written."
+        ) from error
+    except ValueError as error:
+        # JSON that is cut off, such as after a power failure
+        folder = Path(pipelines_dir or get_dlt_pipelines_dir()) / f"cockpit_{suffix}"
+        raise ConfigurationError(
+            f"The working folder of dlt {folder} is damaged: {error}. Remove that folder, then run again: dlt makes "
+            "it anew from the database, and nothing is lost."
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from itertools import combinations
@@ -196,6 +197,20 @@ def _configure(folder: Path, line: str) -> None:
     (folder / ".dlt").mkdir(parents=True)
     (folder / ".dlt" / "config.toml").write_text(f"[destination.duckdb]\n{line}\n", encoding="utf-8")
     open_project(folder)
+
+
+def test_damaged_working_folder_is_named_and_can_be_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "pipelines"
+    place = {"database": tmp_path / "a.duckdb", "pipelines_dir": folder}
+    created = create_pipeline("a.example", **place)
+    state = Path(created.working_dir) / "state.json"
+    state.write_text(state.read_text()[:20])
+    with pytest.raises(ConfigurationError, match="is damaged") as refused:
+        create_pipeline("a.example", **place)
+    assert "Remove that folder, then run again" in str(refused.value)
+    assert created.working_dir in str(refused.value)
+    shutil.rmtree(created.working_dir)
+    assert create_pipeline("a.example", **place).pipeline_name == created.pipeline_name
 
 
 def test_destination_on_which_dlt_would_append_is_refused() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -239,7 +239,9 @@ class World:
     def query(self, *selects: str) -> DeletionQuery:
         names = "action, customer_id, provider_instance_id, reason"
         if not selects:
-            return DeletionQuery("none.sql", f"WITH q({names}) AS ({self.delete(self.a)}) SELECT * FROM q WHERE 1 = 0")
+            return DeletionQuery(
+                "none.sql", f"WITH q({names}) AS ({self.delete(self.a)}) SELECT * FROM q WHERE 1 = 0"
+            )
         rows = " UNION ALL ".join(selects)
         return DeletionQuery("left.sql", f"WITH q({names}) AS ({rows}) SELECT {names} FROM q")
 
@@ -363,7 +365,7 @@ def _refused(call: Callable[[], object]) -> DeletionRefused:
 
 def _to_words(record: LedgerRecord) -> str:
     body = record.body
-    what = body.get("result") or body.get("code") or body.get("mode") or ""
+    what = body.get("result") or body.get("results") or body.get("code") or body.get("mode") or ""
     return " ".join(str(part) for part in (record.kind, record.item, what) if part not in (None, ""))
 
 
@@ -415,7 +417,3 @@ def new_world(shared: Shared, folder: Path, *, destination: str = "duckdb") -> W
     if shared.database.exists() and destination == "duckdb":
         shutil.copy(shared.database, folder / "inventory.duckdb")
     return World(shared, folder, destination)
-
-
-def texts(records: Iterable[LedgerRecord]) -> str:
-    return "\n".join(record.to_text() for record in records)

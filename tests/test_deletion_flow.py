@@ -9,10 +9,10 @@ from typing import Any
 
 import duckdb
 import pytest
-from deletion_world import Shared, World, new_world, shared_world
+from offboarding_world import Shared, World, new_world, shared_world
 
 from cockpit_source.deletions.ledger_place import ledger_place
-from cockpit_source.sandbox import CSP_CLIENT, LoggedRequest
+from cockpit_source.sandbox import LoggedRequest
 
 
 @pytest.fixture(scope="module")

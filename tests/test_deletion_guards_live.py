@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-from deletion_world import Shared, World, new_world, shared_world
+from offboarding_world import Shared, World, new_world, shared_world
 from support import sku
-
-from cockpit_source.deletions.ledger_place import ledger_place
-from cockpit_source.deletions.planner import make_plan
-from cockpit_source.deletions.selection import DeletionQuery
-from cockpit_source.deletions.settings import STOP_VARIABLE
-from cockpit_source.errors import ConfigurationError, DeletionRefused
 
 Do = Callable[[World], object]
 

@@ -16,6 +16,7 @@ from support import Inventory
 
 from cockpit_source.configuration import open_project
 from cockpit_source.deletions.applier import Applied, Approval, apply_plan
+from cockpit_source.deletions.history import History
 from cockpit_source.deletions.ledger import LedgerRecord, open_ledger
 from cockpit_source.deletions.ledger_place import ledger_place
 from cockpit_source.deletions.planner import make_plan
@@ -255,7 +256,11 @@ class World:
     @contextmanager
     def session(self, **changes: Any) -> Iterator[Session]:
         changes = self.changes | changes
-        api = {name: changes.pop(name) for name in ("base_url", "tenant", "tenant_key") if name in changes}
+        api = {
+            name: changes.pop(name)
+            for name in ("base_url", "tenant", "tenant_key", "timeout_seconds")
+            if name in changes
+        }
         settings = resolve_deletion_settings()
         settings = replace(settings, api=replace(settings.api, **api), **changes)
         with open_session(
@@ -277,6 +282,12 @@ class World:
         plan_id = plan if isinstance(plan, str) else plan.plan_id
         with self.session(**changes) as session:
             return apply_plan(session, plan_id, lambda _: Approval("boss", "unattended"))
+
+    def states(self) -> dict[int, str]:
+        """Of the items of the latest plan."""
+        latest = History(self.records()).latest
+        assert latest is not None
+        return {number: item.state for number, item in latest.items.items()}
 
     def apply_refused(self, plan: Plan | str, **changes: Any) -> DeletionRefused:
         return _refused(lambda: self.apply(plan, **changes))

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 from support import Inventory
 
@@ -366,12 +367,10 @@ class World:
 
 
 def _refused(call: Callable[[], object]) -> DeletionRefused:
-    try:
+    with pytest.raises(DeletionRefused) as refused:
         call()
-    except DeletionRefused as refusal:
-        assert refusal.exit_code == 4
-        return refusal
-    raise AssertionError("it was not refused")
+    assert refused.value.exit_code == 4
+    return refused.value
 
 
 def _to_words(record: LedgerRecord) -> str:

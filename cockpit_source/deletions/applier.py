@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from cockpit_source.deletions import guards
 from cockpit_source.deletions.delete_client import DeleteClient, Delivery
-from cockpit_source.deletions.history import OPEN_STATES, ItemHistory, PlanHistory, State
+from cockpit_source.deletions.history import OPEN_STATES, UNSENT_STATES, ItemHistory, PlanHistory, State
 from cockpit_source.deletions.planner import (
     check,
     check_ledger,
@@ -177,6 +177,8 @@ def _check_evidence(session: Session, history: PlanHistory, plan: Plan) -> None:
     limits = strictest(plan.limits, session.limits())
     all_history = session.history()
     run = read_usable_run(session, limits)
+    waiting = (_find_waiting(item, plan, history, allowed=_GONE | UNSENT_STATES) for item in left)
+    refuse([refusal for refusal in waiting if refusal is not None])
     candidates = [item.candidate for item in left]
     removed = _removed(plan, history)
     inventory = read_inventory(session, candidates, run)
@@ -190,6 +192,20 @@ def _check_evidence(session: Session, history: PlanHistory, plan: Plan) -> None:
     refuse(changed)
     check(session, facts, limits, all_history, done=removed, planned=len(plan.items))
     refuse(guards.check_grace(candidates, all_history, plan.query_hash, run, limits.grace_days))
+
+
+def _find_waiting(item: PlanItem, plan: Plan, history: PlanHistory, *, allowed: frozenset[State]) -> Refusal | None:
+    """A refusal when a relationship of the customer that `item` deletes is, by the plan, in none of the states."""
+    for other in plan.items if item.candidate.action == DELETE_CUSTOMER else ():
+        is_its_own = other.candidate.customer_id == item.candidate.customer_id
+        state = history.items[other.number].state
+        if is_its_own and other.candidate.action == REMOVE_RELATIONSHIP and state not in allowed:
+            return Refusal(
+                "relationship_left",
+                f"Item {item.number} waits for item {other.number}, the removal of a relationship, which is {state}. "
+                "Run `cockpit deletions verify`, then apply again or plan anew.",
+            )
+    return None
 
 
 def _removed(plan: Plan, history: PlanHistory) -> Removed:
@@ -280,18 +296,8 @@ class _Run:
 
     def _check_relationships(self, item: PlanItem) -> None:
         """A customer is deleted only after its relationships in this plan are seen to be gone."""
-        if item.candidate.action != DELETE_CUSTOMER:
-            return
-        history = self._history()
-        for other in self._plan.items:
-            is_its_own = other.candidate.customer_id == item.candidate.customer_id
-            state = history.items[other.number].state
-            if is_its_own and other.candidate.action == REMOVE_RELATIONSHIP and state not in _GONE:
-                raise _Stop(
-                    "relationship_left",
-                    f"Item {item.number} waits for item {other.number}, the removal of a relationship, which is "
-                    f"{state}. Run `cockpit deletions verify`, then apply again or plan anew.",
-                )
+        if refusal := _find_waiting(item, self._plan, self._history(), allowed=_GONE):
+            raise _Stop(refusal.code, refusal.text)
 
     def _check_switch(self) -> None:
         if reason := is_stopped(self._session.settings):

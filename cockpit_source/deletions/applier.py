@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from cockpit_source.deletions import guards
 from cockpit_source.deletions.delete_client import DeleteClient, Delivery
-from cockpit_source.deletions.history import OPEN_STATES, ItemHistory, PlanHistory, State
+from cockpit_source.deletions.history import OPEN_STATES, UNSENT_STATES, ItemHistory, PlanHistory, State
 from cockpit_source.deletions.planner import (
     check,
     check_ledger,
@@ -38,7 +38,7 @@ from cockpit_source.deletions.refusals import Refusal, refuse
 from cockpit_source.deletions.session import Session
 from cockpit_source.deletions.settings import is_stopped
 from cockpit_source.deletions.verifier import finish_if_ended, known_customers, settle, settle_open_items
-from cockpit_source.errors import DeletionRefused
+from cockpit_source.errors import DeletionRefused, SignInError
 
 MAX_ATTEMPTS = 3
 # after a refused connection; the API has not seen the call
@@ -177,6 +177,8 @@ def _check_evidence(session: Session, history: PlanHistory, plan: Plan) -> None:
     limits = strictest(plan.limits, session.limits())
     all_history = session.history()
     run = read_usable_run(session, limits)
+    waiting = (_find_waiting(item, plan, history, allowed=_GONE | UNSENT_STATES) for item in left)
+    refuse([refusal for refusal in waiting if refusal is not None])
     candidates = [item.candidate for item in left]
     removed = _removed(plan, history)
     inventory = read_inventory(session, candidates, run)
@@ -190,6 +192,20 @@ def _check_evidence(session: Session, history: PlanHistory, plan: Plan) -> None:
     refuse(changed)
     check(session, facts, limits, all_history, done=removed, planned=len(plan.items))
     refuse(guards.check_grace(candidates, all_history, plan.query_hash, run, limits.grace_days))
+
+
+def _find_waiting(item: PlanItem, plan: Plan, history: PlanHistory, *, allowed: frozenset[State]) -> Refusal | None:
+    """A refusal when a relationship of the customer that `item` deletes is, by the plan, in none of the states."""
+    for other in plan.items if item.candidate.action == DELETE_CUSTOMER else ():
+        is_its_own = other.candidate.customer_id == item.candidate.customer_id
+        state = history.items[other.number].state
+        if is_its_own and other.candidate.action == REMOVE_RELATIONSHIP and state not in allowed:
+            return Refusal(
+                "relationship_left",
+                f"Item {item.number} waits for item {other.number}, the removal of a relationship, which is {state}. "
+                "Run `cockpit deletions verify`, then apply again or plan anew.",
+            )
+    return None
 
 
 def _removed(plan: Plan, history: PlanHistory) -> Removed:
@@ -262,37 +278,26 @@ class _Run:
         except _Stop as reason:
             stop = reason.refusal
             self._record("stopped", code=stop.code, description=stop.text)
+        except SignInError as error:
+            self._record("stopped", code="sign_in", description=str(error))
+            raise
         history = self._history()
         finish_if_ended(self._session, history)
         return Applied(self._plan, {number: item.state for number, item in history.items.items()}, stop)
 
     def _carry_out(self, item: PlanItem) -> None:
         self._check_relationships(item)
-        self._check_switch()
-        self._wait_for_turn()
-        # a token that lasts, so that nothing comes between the intent and the DELETE
-        self._deleter.prepare()
-        if self._is_absent(item):
-            return
         delivery = self._send(item)
+        if delivery is None:
+            return
         state = self._settle(item, delivery)
         self._sent += 1
         self._judge(item, delivery, state)
 
     def _check_relationships(self, item: PlanItem) -> None:
         """A customer is deleted only after its relationships in this plan are seen to be gone."""
-        if item.candidate.action != DELETE_CUSTOMER:
-            return
-        history = self._history()
-        for other in self._plan.items:
-            is_its_own = other.candidate.customer_id == item.candidate.customer_id
-            state = history.items[other.number].state
-            if is_its_own and other.candidate.action == REMOVE_RELATIONSHIP and state not in _GONE:
-                raise _Stop(
-                    "relationship_left",
-                    f"Item {item.number} waits for item {other.number}, the removal of a relationship, which is "
-                    f"{state}. Run `cockpit deletions verify`, then apply again or plan anew.",
-                )
+        if refusal := _find_waiting(item, self._plan, self._history(), allowed=_GONE):
+            raise _Stop(refusal.code, refusal.text)
 
     def _check_switch(self) -> None:
         if reason := is_stopped(self._session.settings):
@@ -340,26 +345,47 @@ class _Run:
         self._record("blocked", item, description=text)
         raise _Stop("blocked", f"Item {item.number} was not sent: {text}")
 
-    def _send(self, item: PlanItem) -> Delivery:
-        """One DELETE, its intent committed before; again only where the API is known not to have taken it."""
-        is_renewed = False
+    def _send(self, item: PlanItem) -> Delivery | None:
+        """One DELETE, its intent committed before; again only where the API is known not to have taken it.
+
+        None: there is nothing left to delete.
+        """
+        delivery: Delivery | None = None
         for attempt in range(1, MAX_ATTEMPTS + 1):
+            if not self._get_ready(item):
+                return None
+            was_renewed = delivery is not None and delivery.result == "unauthorized"
             delivery = self._send_once(item, attempt)
             if attempt == MAX_ATTEMPTS:
                 break
-            if delivery.result == "unauthorized" and not is_renewed:
-                is_renewed = True
+            if delivery.result == "unauthorized" and not was_renewed:
                 self._deleter.renew()
-            elif delivery.result == "throttled":
-                self._session.clock.sleep(
-                    max(delivery.retry_after_seconds or 0.0, self._session.settings.seconds_between_calls)
-                )
-            elif delivery.result == "not_delivered":
-                self._session.clock.sleep(max(RETRY_AFTER_SECONDS, self._session.settings.seconds_between_calls))
+            elif delivery.result in ("throttled", "not_delivered"):
+                self._back_off(item, delivery)
             else:
                 break
-            self._check_switch()
         return delivery
+
+    def _get_ready(self, item: PlanItem) -> bool:
+        """What comes before every DELETE, also before one that is sent again; False: it is absent already."""
+        self._check_switch()
+        self._wait_for_turn()
+        # a token that lasts, so that nothing comes between the intent and the DELETE
+        self._deleter.prepare()
+        return not self._is_absent(item)
+
+    def _back_off(self, item: PlanItem, delivery: Delivery) -> None:
+        """Wait as long as the API asks, or before connecting again."""
+        patience = self._session.settings.api.patience_seconds
+        seconds = RETRY_AFTER_SECONDS if delivery.result == "not_delivered" else delivery.retry_after_seconds or 0.0
+        if seconds > patience:
+            raise _Stop(
+                "throttled",
+                f"Item {item.number} was not taken: the API asks to wait {seconds:.0f} s, and patience_seconds is "
+                f"{patience:g}. Apply again after that, or plan anew.",
+            )
+        if seconds:
+            self._session.clock.sleep(seconds)
 
     def _send_once(self, item: PlanItem, attempt: int) -> Delivery:
         correlation_id = str(uuid.uuid4())

@@ -51,6 +51,7 @@ def make_plan(session: Session, query: DeletionQuery) -> Plan | None:
     run = read_usable_run(session, limits)
     candidates = sort_candidates(select_candidates(query, session.pipeline))
     if not candidates:
+        check_not_empty(session, run)
         return None
     inventory = read_inventory(session, candidates, run)
     history = session.history()
@@ -82,6 +83,22 @@ def read_usable_run(session: Session, limits: Limits) -> InventoryRun:
     refuse(guards.check_inventory(run, base_url, session.clock.now(), limits.max_age_hours))
     assert run is not None  # noqa: S101 - refused above
     return run
+
+
+def check_not_empty(session: Session, run: InventoryRun) -> None:
+    """An empty selection says something only of an inventory that holds customers. Raises DeletionRefused."""
+    with session.inventory() as inventory:
+        if inventory.known_customers(1):
+            return
+    refuse(
+        [
+            Refusal(
+                "no_customers",
+                f"The warehouse holds no customer, though run {run.run_id} listed {run.customers_listed}. A query that "
+                "selects nothing then tells nothing. Run `cockpit load`, then plan again.",
+            )
+        ]
+    )
 
 
 def sort_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from cockpit_source.deletions.history import ItemHistory, PlanHistory, State
+from cockpit_source.deletions.history import ItemHistory, PlanHistory, State, count_states
 from cockpit_source.deletions.proof import Verdict, find_proof
 from cockpit_source.deletions.records import DELETE_CUSTOMER, Candidate
 from cockpit_source.deletions.session import Session
@@ -74,8 +74,8 @@ def settle_open_items(session: Session, *, wait_seconds: float = 0.0) -> Iterato
 def finish_if_ended(session: Session, plan: PlanHistory) -> bool:
     """Record the end of a plan all of whose items have ended; whether they have."""
     if plan.is_started and not plan.is_finished and plan.has_ended:
-        states = {item.number: item.state for item in plan.items.values()}
-        session.record("finished", plan_id=plan.plan_id, body={"results": states})
+        results = count_states(list(plan.items.values()))
+        session.record("finished", plan_id=plan.plan_id, body={"results": results})
     return plan.has_ended
 
 

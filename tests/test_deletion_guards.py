@@ -199,6 +199,18 @@ GUARDED: dict[str, tuple[Callable[[], list[Refusal]], str]] = {
         f"{CUSTOMER} has active subscriptions (2), such as Mail (Active). Suspend or cancel them in CloudCockpit "
         "first.",
     ),
+    "no_relationship": (
+        lambda: check_items(
+            [
+                make_item(
+                    action=REMOVE_RELATIONSHIP,
+                    live={"relationships": (OTHER_INSTANCE,), "scopes": live_scopes(OTHER_INSTANCE)},
+                )
+            ]
+        ),
+        f"{CUSTOMER}, provider instance {INSTANCE} has no relationship there by the API, so none to remove. "
+        f"{LOAD_AGAIN}",
+    ),
     "relationship_left": (
         lambda: check_items(
             [make_item(live={"relationships": (OTHER_INSTANCE, "x"), "scopes": live_scopes(OTHER_INSTANCE, "x")})]
@@ -699,9 +711,8 @@ def test_relationship_whose_seats_were_not_read_live_may_have_some() -> None:
     live = {"relationships": (INSTANCE,), "scopes": (make_live_scope(OTHER_INSTANCE),)}
     assert item_codes(make_item(action=REMOVE_RELATIONSHIP, live=live)) == ["unknown_seats"]
     assert item_codes(make_item(live=live)) == ["unknown_seats", "relationship_left"]
-    # there is nothing left to remove
     gone = {"relationships": (OTHER_INSTANCE,), "scopes": (make_live_scope(OTHER_INSTANCE),)}
-    assert item_codes(make_item(action=REMOVE_RELATIONSHIP, live=gone)) == []
+    assert item_codes(make_item(action=REMOVE_RELATIONSHIP, live=gone)) == ["no_relationship"]
 
 
 def test_removal_needs_a_scope_of_that_instance() -> None:

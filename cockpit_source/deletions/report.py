@@ -201,7 +201,7 @@ def describe_result(record: LedgerRecord) -> str:
         case "mended":
             return f"{_plural(body['records'], 'record')} copied from the {body['from']}"
         case "finished":
-            return "every deletion of the plan has come to its end"
+            return ", ".join(f"{count} {state}" for state, count in body["results"].items())
     return description
 
 

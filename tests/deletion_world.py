@@ -90,6 +90,7 @@ class Delete:
     plan_id: str
     item: int
     request: LoggedRequest
+    command: int
 
 
 class InventoryRows:
@@ -191,6 +192,7 @@ class World:
         self._saved: dict[Path, bytes] = {}
         self._began_at = START
         self._command = 0
+        self._is_approved = False
         self._begun_customers = 0
         self._first_seen: dict[str, tuple[str, datetime | None, datetime | None]] = {}
         self._runs: list[dict[str, Any]] = []
@@ -404,12 +406,14 @@ class World:
             self.plans.append(made)
 
     def apply(self, plan: Plan, given_hash: str) -> None:
+        self._is_approved = given_hash == plan.plan_hash
         applied = self.command(
             "apply",
             lambda session: apply_plan(
                 session, plan.plan_id, lambda p: approve_unattended(p, given_hash, "somebody")
             ),
         )
+        self._is_approved = False
         if applied is not None:
             self.ends[f"apply ended: {applied.stop.code if applied.stop else 'whole'}"] += 1
             for state in applied.states.values():
@@ -565,9 +569,11 @@ class World:
                 intent["plan_id"],
                 intent["item"],
                 request,
+                self._command,
             )
         )
-        self._watch_limits(plan, len(records))
+        self._watch_limits(plan)
+        self._watch_pace(records)
         if self.stops_at_next_delete:
             self.stops_at_next_delete = False
             self.stop_file.touch()
@@ -580,6 +586,8 @@ class World:
             self.wrong.append("a DELETE with another tenant_key")
         if access["base_url"] != plan["base_url"]:
             self.wrong.append("a DELETE at another base_url")
+        if not self._is_approved:
+            self.wrong.append("a DELETE that nobody approved")
         if not self.enabled:
             self.wrong.append("a DELETE while the deletions are switched off")
         if self.is_stopped:
@@ -616,7 +624,7 @@ class World:
         if age >= timedelta(hours=hours):
             self.wrong.append(f"a DELETE on an inventory that is {age} old")
 
-    def _watch_limits(self, plan: dict[str, Any], _records: int) -> None:
+    def _watch_limits(self, plan: dict[str, Any]) -> None:
         now, limits = self.deletes[-1].at, self.limits
         planned = plan["limits"]
         most = min(planned["max_actions"], limits.get("max_actions", 5))
@@ -631,6 +639,23 @@ class World:
         sent = {(d.plan_id, d.item) for d in self.deletes if d.at >= self._began_at}
         if percent <= 0 or (len(sent) > 3 and len(sent) > share):
             self.wrong.append(f"{len(sent)} deletions where {percent} % are allowed")
+
+    def _watch_pace(self, records: list[dict[str, Any]]) -> None:
+        """One item at a time, the first alone until it is seen to be deleted."""
+        *earlier, latest = [delete for delete in self.deletes if delete.command == self._command]
+        others = [delete for delete in earlier if delete.item != latest.item]
+        if not others:
+            return
+        seconds = self.limits.get("seconds_between_calls", 10.0)
+        if latest.at - others[-1].at < timedelta(seconds=seconds):
+            self.wrong.append("a DELETE too soon after another")
+        ended = {
+            record["item"]
+            for record in records
+            if record["plan_id"] == latest.plan_id and record["body"].get("result") == "verified"
+        }
+        if others[0].item not in ended:
+            self.wrong.append("a DELETE before the first one was seen to be done")
 
     def _is_closed(self, delete: Delete, records: list[dict[str, Any]]) -> bool:
         """Whether it is certain that this request deletes nothing any more."""

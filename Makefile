@@ -32,10 +32,12 @@ test: $(READY)  ## all tests
 chaos: $(READY)  ## the tests with faults and kills, with twenty seeds instead of one
 	CHAOS_SEEDS=20 $(BIN)/python -m pytest -n 2 -q tests/test_chaos.py tests/test_kills.py
 
-prove: $(READY)  ## what takes long to prove: a throttled load, then 100 killed loads on DuckDB and on PostgreSQL
+prove: $(READY) mutate  ## what takes long to prove: guards, a throttled load, then 100 killed loads and deletions each
 	$(BIN)/python benchmarks/throttled.py --against --strict
 	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000
 	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000 --destination postgres
+	$(BIN)/python tests/prove_deletions.py --trials 100
+	$(BIN)/python tests/prove_deletions.py --trials 100 --destination postgres
 
 mutate: $(READY)  ## change the guards of the deletions in one place at a time: the tests must notice each change
 	$(BIN)/python tests/prove_guards.py

@@ -40,7 +40,7 @@ _COMPARED = {
 _SOME_UNREAD = 3
 _BUSY = 6
 _CONFIGURATION = ("SOURCES__", "DESTINATION__", "DLT_")
-_SOURCE_FOLDER = str(Path(__file__).resolve().parents[1])
+SOURCE_FOLDER = str(Path(__file__).resolve().parents[1])
 
 
 class Destination(Protocol):
@@ -55,7 +55,7 @@ class Destination(Protocol):
     def restore(self) -> None:
         """Go back to the state that was kept."""
 
-    def rows(self, table: str) -> list[Row]:
+    def rows(self, table: str, dataset: str = "cockpit") -> list[Row]:
         """All rows of a table."""
 
 
@@ -73,9 +73,9 @@ class DuckDBFile:
     def restore(self) -> None:
         pass
 
-    def rows(self, table: str) -> list[Row]:
+    def rows(self, table: str, dataset: str = "cockpit") -> list[Row]:
         with duckdb.connect(str(self._database), read_only=True) as connection:
-            rows: list[Row] = connection.execute(f"SELECT * FROM cockpit.{table}").to_arrow_table().to_pylist()
+            rows: list[Row] = connection.execute(f"SELECT * FROM {dataset}.{table}").to_arrow_table().to_pylist()
         return rows
 
 
@@ -96,11 +96,11 @@ class PostgresDatabase:
         self._run(f"DROP DATABASE {self._name} WITH (FORCE)")
         self._run(f"CREATE DATABASE {self._name} TEMPLATE {self._name}_saved")
 
-    def rows(self, table: str) -> list[Row]:
+    def rows(self, table: str, dataset: str = "cockpit") -> list[Row]:
         import psycopg2.extras
 
         with psycopg2.connect(self._dsn(self._name)) as connection, connection.cursor() as cursor:
-            cursor.execute(f"SELECT * FROM cockpit.{table}")
+            cursor.execute(f"SELECT * FROM {dataset}.{table}")
             names = [column.name for column in cursor.description]
             rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
         connection.close()
@@ -234,7 +234,7 @@ class Proof:
         preamble = ""
         if self._package_scopes is not None:
             preamble = f"from cockpit_source import packages; packages.PACKAGE_SCOPES = {self._package_scopes}; "
-        path = os.pathsep.join(filter(None, (_SOURCE_FOLDER, os.environ.get("PYTHONPATH"))))
+        path = os.pathsep.join(filter(None, (SOURCE_FOLDER, os.environ.get("PYTHONPATH"))))
         own = {"DLT_DATA_DIR": str(self._project / work_folder), "PYTHONPATH": path}
         return subprocess.Popen(
             [
@@ -244,7 +244,7 @@ class Proof:
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=_bare_environment() | own | self.destination.environment,
+            env=bare_environment() | own | self.destination.environment,
         )
 
     def _load(self, number: int) -> None:
@@ -386,7 +386,7 @@ def _is_over(exit_code: int, said: str) -> bool:
     return exit_code == 2 and "not later than" in said
 
 
-def _bare_environment() -> dict[str, str]:
+def bare_environment() -> dict[str, str]:
     """The environment without configuration of anybody's own."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_CONFIGURATION)}
 

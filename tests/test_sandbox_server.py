@@ -163,6 +163,25 @@ def test_customer_that_is_offboarded_has_neither_licences_nor_subscriptions() ->
         assert read("subscriptions")["totalCount"] == before - had
 
 
+def test_undone_deletion_and_undone_offboarding_bring_everything_back(sandbox: Sandbox) -> None:
+    customer_id, instance_id, _ = next(iter(sandbox.tenant.scopes(0)))
+    before = sandbox.tenant.licenses(customer_id, instance_id, 0)
+    sandbox.offboard(customer_id)
+    assert before
+    assert sandbox.tenant.licenses(customer_id, instance_id, 0) == []
+    sandbox.restore(instance_id)
+    assert sandbox.tenant.licenses(customer_id, instance_id, 0) == []
+    sandbox.restore(customer_id)
+    assert sandbox.tenant.licenses(customer_id, instance_id, 0) == before
+    customer = sandbox.tenant.customer(customer_id)
+    assert customer is not None
+    sandbox.configure(deletion_delay_seconds=0)
+    sandbox.deletions.accept("DeleteCustomer", customer, None, "a", "b", "Succeded")
+    assert not sandbox.is_listed(customer, 0)
+    assert requests.post(f"{sandbox.base_url}/_sandbox/undo-deletions", timeout=5).json()["deletions"] == 0
+    assert sandbox.is_listed(customer, 0)
+
+
 @pytest.mark.parametrize(
     ("name", "body"),
     [

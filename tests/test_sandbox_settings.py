@@ -120,6 +120,7 @@ def test_spawned_sandbox_takes_every_setting() -> None:
                 "path": "/v1/Customers",
                 "query": "pageSize=1",
                 "correlation_id": "a",
+                "tenant": None,
                 "client_id": None,
                 "status": 401,
             },

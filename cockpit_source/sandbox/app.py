@@ -53,6 +53,7 @@ class _Front:
             query=scope["query_string"].decode("latin-1"),
             correlation_id=header(scope, b"x-correlation-id"),
             received_at_seconds=time.monotonic(),
+            tenant=header(scope, b"x-tenant"),
         )
         scope.setdefault("state", {})["logged"] = logged
 

@@ -49,7 +49,7 @@ def _reseller_name(call: Call, entry: Deletion) -> str | None:
 
 def _item(call: Call, entry: Deletion) -> dict[str, Any]:
     return {
-        "id": derived_id(entry.accepted_at_seconds, entry.customer.id, entry.operation, entry.correlation_id),
+        "id": derived_id(entry.accepted_at.isoformat(), entry.customer.id, entry.operation, entry.correlation_id),
         "operation": {"name": entry.operation},
         "status": {"name": entry.status},
         "correlationId": entry.correlation_id,

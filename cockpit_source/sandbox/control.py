@@ -73,6 +73,12 @@ async def offboard(request: Request) -> Response:
     return _state(request)
 
 
+async def undo_deletions(request: Request) -> Response:
+    """Bring back whatever was deleted. Answers the new state."""
+    _sandbox(request).deletions.undo()
+    return _state(request)
+
+
 async def change_settings(request: Request) -> Response:
     """Change settings: {"deletion_delay_seconds": 0, "page_churn": 2}. Answers the new state, or 400."""
     body = await _read_object(request)

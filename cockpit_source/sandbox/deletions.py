@@ -1,9 +1,8 @@
 """Deletions that were accepted: what becomes of them, and when."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from cockpit_source.sandbox.tenant import Customer
 
@@ -27,15 +26,22 @@ class Deletion:
     client_id: str
     outcome: str
     accepted_at: datetime
-    accepted_at_seconds: float
     status: str = PROCESSING
     finished_at: datetime | None = None
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Deletions:
-    """All deletions so far. They come due by the clock; whoever looks sees those that are due done."""
+    """All deletions so far. They come due by the clock; whoever looks sees those that are due done.
+
+    `now` is that clock; a test that moves the time sets another.
+    """
 
     def __init__(self, delay_seconds: Callable[[], float]) -> None:
+        self.now: Callable[[], datetime] = _utc_now
         self._delay_seconds = delay_seconds
         self._accepted: list[Deletion] = []
         self._under_way: list[Deletion] = []
@@ -59,8 +65,7 @@ class Deletions:
             correlation_id,
             client_id,
             outcome,
-            accepted_at=datetime.now(UTC),
-            accepted_at_seconds=time.monotonic(),
+            accepted_at=self.now(),
         )
         self._accepted.append(deletion)
         self._under_way.append(deletion)
@@ -88,11 +93,11 @@ class Deletions:
     def _finish_due(self) -> None:
         if not self._under_way:
             return
-        latest = time.monotonic() - self._delay_seconds()
-        for deletion in [deletion for deletion in self._under_way if deletion.accepted_at_seconds <= latest]:
+        latest = self.now() - timedelta(seconds=self._delay_seconds())
+        for deletion in [deletion for deletion in self._under_way if deletion.accepted_at <= latest]:
             self._under_way.remove(deletion)
             deletion.status = deletion.outcome
-            deletion.finished_at = datetime.now(UTC)
+            deletion.finished_at = self.now()
             if deletion.outcome != SUCCEEDED:
                 continue
             if deletion.provider_instance_id is None:

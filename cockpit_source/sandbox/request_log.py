@@ -12,13 +12,17 @@ _LICENSES_PATH = re.compile(r"/v1/customers/([^/]+)/licenses")
 
 @dataclass(slots=True)
 class LoggedRequest:
-    """One request. Times are monotonic seconds; status is None until, or unless, a status line was sent."""
+    """One request; `tenant` is its X-Tenant. Times are monotonic seconds.
+
+    `status` is None until, or unless, a status line was sent.
+    """
 
     method: str
     path: str
     query: str
     correlation_id: str | None
     received_at_seconds: float
+    tenant: str | None = None
     client_id: str | None = None
     status: int | None = None
     finished_at_seconds: float | None = None

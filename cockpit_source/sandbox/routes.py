@@ -19,6 +19,7 @@ from cockpit_source.sandbox.control import (
     read_state,
     set_day,
     set_faults,
+    undo_deletions,
 )
 from cockpit_source.sandbox.credentials import TOKEN_PATH
 from cockpit_source.sandbox.customers import get_customer, list_customers
@@ -54,6 +55,7 @@ def make_routes() -> list[Route]:
         Route(CONTROL_PREFIX + "faults", set_faults, methods=["POST"]),
         Route(CONTROL_PREFIX + "aimed-faults", aim_fault, methods=["POST"]),
         Route(CONTROL_PREFIX + "offboard", offboard, methods=["POST"]),
+        Route(CONTROL_PREFIX + "undo-deletions", undo_deletions, methods=["POST"]),
         Route(CONTROL_PREFIX + "settings", change_settings, methods=["POST"]),
         Route(ELSEWHERE_PATH, _elsewhere),
     ]

@@ -50,6 +50,10 @@ class SpawnedSandbox:
         """Take all licences and subscriptions of these customers away; gives the new state."""
         return self._ask("POST", "offboard", {"customer_ids": list(customer_ids)})
 
+    def undo_deletions(self) -> dict[str, Any]:
+        """Bring back whatever was deleted; gives the new state."""
+        return self._ask("POST", "undo-deletions")
+
     def aim_fault(self, path: str, kind: str, times: int | None = None) -> dict[str, Any]:
         """Aim a fault at paths, as `Faults.for_path` does; gives the new state."""
         return self._ask("POST", "aimed-faults", {"path": path, "kind": kind, "times": times})

@@ -123,6 +123,12 @@ class Sandbox(Settings):
         self._licenses.cache_clear()
         self._subscriptions.cache_clear()
 
+    def restore(self, *customer_ids: str) -> None:
+        """Give customers back what `offboard` took away; without ids, all of them."""
+        self.tenant.restore(*customer_ids)
+        self._licenses.cache_clear()
+        self._subscriptions.cache_clear()
+
     def clear(self) -> None:
         """Switch off all faults and scripted answers. Day, settings, deletions, tokens and logged requests stay."""
         self.faults.clear()

@@ -136,6 +136,10 @@ class SandboxTenant:
             raise LookupError(f"there is no customer {customer_id}")
         self._offboarded.add(customer_id)
 
+    def restore(self, *customer_ids: str) -> None:
+        """Undo `offboard` for these customers, or for all."""
+        self._offboarded = self._offboarded.difference(customer_ids) if customer_ids else set()
+
     def licenses(self, customer_id: str, provider_instance_id: str, day: int) -> list[dict[str, Any]]:
         """Licence rows of one scope as the customer owns them, whether or not the API would show them.
 

@@ -25,7 +25,6 @@ from cockpit_source.deletions.settings import STOP_VARIABLE
 from cockpit_source.sandbox import CSP_CLIENT
 
 FAST = "seconds_between_calls = 0\nverify_timeout_seconds = 0\n"
-SCRIPT = Path(__file__).parents[1] / "pipelines" / "deletions.py"
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -292,6 +293,32 @@ def test_a_person_at_a_terminal(world: World, cockpit: Cockpit, kind: str) -> No
         assert ran.exit_code == (4 if kind != "nothing" else ran.exit_code)
         assert ran.exit_code != 0
         assert (world.sent(), world.story()) == ([], ["plan"])
+
+
+def test_ctrl_c_says_how_to_go_on(world: World, cockpit: Cockpit) -> None:
+    """While the first deletion is read until it shows: it is not sent again, and the others are not sent."""
+    plan = make_plan(cockpit)
+    world.sandbox.configure(deletion_delay_seconds=3600)
+    command = [sys.executable, "-m", "cockpit_source.cli", "deletions", "apply", *approval(plan)]
+    with subprocess.Popen(
+        [*command, "--database", "inventory.duckdb"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"SOURCES__COCKPIT__DELETIONS__VERIFY_TIMEOUT_SECONDS": "600"},
+        cwd=world.folder,
+    ) as applying:
+        assert applying.stderr is not None
+        assert any("does not show yet" in line for line in applying.stderr)
+        applying.send_signal(signal.SIGINT)
+        _, err = applying.communicate(timeout=60)
+    assert applying.returncode == 130
+    assert "Traceback" not in err
+    assert f"`cockpit deletions show {plan['plan_id']}` tells what was sent" in err
+    assert [item["state"] for item in cockpit("show", "--json").json["items"]] == ["accepted", "planned", "planned"]
+    world.sandbox.deletions.undo()
+    assert cockpit("verify").exit_code == 3
+    assert len(world.sent()) == 1
 
 
 def test_some_failed(world: World, cockpit: Cockpit) -> None:

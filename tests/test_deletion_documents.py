@@ -107,6 +107,17 @@ def test_files_and_commands_that_hold_it_are_there() -> None:
         assert (ROOT / file).is_file(), file
 
 
+def test_every_command_of_the_pages_exists() -> None:
+    listing = subprocess.run(
+        [sys.executable, "-m", "cockpit_source.cli", "deletions", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for command in set(re.findall(r"`cockpit deletions (\w+)", PAGE + AUDIT)):
+        assert re.search(rf"^\W*{command}\b", listing, re.MULTILINE), command
+
+
 def test_sql_of_the_auditor_answers_who_deleted_what(ledger: duckdb.DuckDBPyConnection) -> None:
     planned, sent, evidence, proofs = (
         _rows(ledger, statement) for statement in ledger.extract_statements(_sql("audit.sql"))

@@ -154,7 +154,7 @@ def apply(
         return _ask(plan)
 
     console = create_console()
-    with _refusals_as_json(as_json), _open_session(pipeline) as session:
+    with _refusals_as_json(as_json), _explained_interruption(plan_id), _open_session(pipeline) as session:
         applied = apply_plan(session, plan_id, approve)
         course = session.history().plans[plan_id]
     if as_json:
@@ -288,6 +288,19 @@ def _ask(plan: Plan) -> Approval:
     words = typer.prompt(f'Type "{confirmation_words(plan)}"', err=True)
     typed = typer.prompt(f"Type the first {HASH_CHARACTERS} characters of the plan's hash", err=True)
     return approve_interactive(plan, words, typed, _actor())
+
+
+@contextmanager
+def _explained_interruption(plan_id: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nInterrupted. `cockpit deletions show {plan_id}` tells what was sent, `cockpit deletions verify` "
+            "settles it, and applying the plan again carries on.",
+            err=True,
+        )
+        raise
 
 
 def _explain_queries() -> str:

@@ -197,6 +197,7 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
             stop_reason=fetcher.stop_reason,
             sign_in_error=fetcher.sign_in_error,
             listing_problem=run.info.listing_problem,
+            is_full_list=order.full_list and not order.retry_failed,
         )
         run.spool.remove()
         _publish(pipeline, settings, progress)

@@ -228,7 +228,11 @@ def load(
                 create_console().print(str(nothing), soft_wrap=True)
             sys.exit(nothing.exit_code)
         except KeyboardInterrupt:
-            raise CockpitError("Interrupted. What was read is in the spool; the next load carries on.") from None
+            raise CockpitError(
+                "Interrupted before the first scope was read. Nothing was changed; the next load begins anew."
+                if progress.record is None
+                else "Interrupted. What was read is in the spool; the next load carries on."
+            ) from None
         except CockpitError as error:
             if as_json:
                 create_console().print_json(data=describe(settings, error))

@@ -117,6 +117,7 @@ class Discoverer:
         problem = None
         for walk in range(MAX_WALKS):
             self._unfit.clear()
+            self._show_stage(f"listing {_to_words(table)}{f', walk {walk + 1}' if walk else ''}")
             try:
                 pages, total = self._walk(table, list_page, walk)
             except ApiError as error:
@@ -194,6 +195,7 @@ class Discoverer:
     def _read_gdap(self) -> None:
         pairs = self._store.iter_pairs()
         read = failed = 0
+        self._show_stage("reading GDAP relationships")
         with ThreadPoolExecutor(self._settings.max_concurrency, thread_name_prefix="gdap") as pool:
             while some := list(islice(pairs, _GDAP_AT_ONCE)):
                 answers = list(zip(some, pool.map(self._read_gdap_pair, some), strict=True))

@@ -56,14 +56,19 @@ class Drops:
     def describe(self) -> str:
         """What was held back, why, and how to accept it."""
         count = self.emptied + self.unlisted
-        share = f", {100 * count / self.holding:.1f} %" if self.holding else ""
-        unlisted = f" and {self.unlisted} that left the list" if self.unlisted else ""
+        kinds = (
+            (self.emptied, f"{self.emptied} that now read empty"),
+            (self.unlisted, f"{self.unlisted} that left the list"),
+        )
+        share = f"{100 * count / self.holding:.1f} % of the {self.holding}" if self.holding else "against none"
+        accepted = self.guard.accepted
+        too_few = f" --accept-drop {accepted} is less than that." if accepted else ""
         return (
-            f"The drop guard held back {self.emptied} scopes that held licences and now read empty{unlisted} "
-            f"({count} of {self.holding} that held licences{share}; let through without a question: up to "
-            f"{self.guard.max_scopes} scopes or {self.guard.max_percent:g} %). Their rows stay as they were; the "
-            f"others are loaded. Look at them (`cockpit status`, outcome quarantined); if they are right, "
-            f"`cockpit load --accept-drop {count}` lets them through."
+            f"The drop guard held back {count} scopes that held licences: "
+            f"{' and '.join(text for number, text in kinds if number)} ({share} of this list that held licences; let "
+            f"through without a question: up to {self.guard.max_scopes} scopes or {self.guard.max_percent:g} %)."
+            f"{too_few} Their rows stay as they were; the others are loaded. Look at them (`cockpit status`, outcome "
+            f"quarantined); if they are right, `cockpit load --accept-drop {count}` lets them through."
         )
 
 

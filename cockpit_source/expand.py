@@ -79,6 +79,32 @@ class Expansion:
         columns["delisted_at"] = pa.repeat(pa.scalar(delisted_at, TIME), len(unlisted))
         return self._complete(columns, len(unlisted), SCOPES)
 
+    def to_held_back_scopes(self, unlisted: pa.Table) -> pa.Table:
+        """Rows of `scopes` for scopes that left the full list and that the drop guard held back: still listed."""
+        columns = {name: unlisted[name] for name in unlisted.column_names}
+        columns |= {
+            "last_run_id": pa.repeat(self.run_id, len(unlisted)),
+            "last_outcome": pa.repeat("quarantined", len(unlisted)),
+            "failing_runs": pc.add(unlisted["failing_runs"], 1),
+        }
+        return self._complete(columns, len(unlisted), SCOPES)
+
+    def to_held_back_scope_runs(self, unlisted: pa.Table, observed_at: Any) -> pa.Table:
+        """Their rows of `scope_runs`."""
+        held = pc.cast(unlisted["held_licenses"], pa.string())
+        columns = {
+            **{name: unlisted[name] for name in _SCOPE_COLUMNS},
+            "outcome": pa.repeat("quarantined", len(unlisted)),
+            "error_type": pa.repeat("drop_guard", len(unlisted)),
+            "error_description": pc.binary_join_element_wise(
+                "it left the list, and the scope held ", held, " licence rows", ""
+            ),
+            "attempts": pa.repeat(0, len(unlisted)),
+            "duration_ms": pa.repeat(0, len(unlisted)),
+            "observed_at": pa.repeat(pa.scalar(observed_at, TIME), len(unlisted)),
+        }
+        return self._complete(columns, len(unlisted), SCOPE_RUNS)
+
     def to_rejected_rows(self, batch: pa.Table) -> pa.Table:
         scoped, rejected = _flatten(batch, "rejected")
         return self._complete({**scoped, **rejected}, len(scoped["scope_key"]), REJECTED_ROWS)

@@ -47,7 +47,7 @@ from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.scopes import GOOD_OUTCOMES
 from cockpit_source.settings import Settings
 from cockpit_source.source import batch_results, weigh
-from cockpit_source.spool import read_batch, to_batch
+from cockpit_source.spool import HELD, SKIPPED, read_batch, to_batch
 from cockpit_source.stopping import StopRequest
 from cockpit_source.warehouse import Warehouse, database_file, waiting_for_readers
 
@@ -197,6 +197,7 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
             stop_reason=fetcher.stop_reason,
             sign_in_error=fetcher.sign_in_error,
             listing_problem=run.info.listing_problem,
+            is_full_list=order.full_list and not order.retry_failed,
         )
         run.spool.remove()
         _publish(pipeline, settings, progress)
@@ -317,11 +318,14 @@ def _spool_results(
     try:
         with closing(fetcher.fetch(run.scope_list.iter_scopes(already))) as results:
             for batch in batch_results(counted(results)):
-                emptied = [result for result in batch if result.is_emptied]
-                if emptied:
-                    run.spool.write_batch(to_batch(emptied), held=True)
-                if others := [result for result in batch if not result.is_emptied]:
-                    queue.put(SpooledBatch(run.spool.write_batch(to_batch(others)), sum(map(weigh, others))))
+                if emptied := [result for result in batch if result.is_emptied]:
+                    run.spool.write_batch(to_batch(emptied), HELD)
+                skipped = [result for result in batch if result.outcome == "skipped"]
+                tried = [result for result in batch if not result.is_emptied and result.outcome != "skipped"]
+                for results_of_kind, kind in ((tried, ""), (skipped, SKIPPED)):
+                    if results_of_kind:
+                        path = run.spool.write_batch(to_batch(results_of_kind), kind)
+                        queue.put(SpooledBatch(path, sum(map(weigh, results_of_kind))))
         queue.put(None)
     except BaseException as error:  # noqa: BLE001 - raised again where the packages are loaded
         queue.put(error)

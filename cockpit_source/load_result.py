@@ -38,7 +38,8 @@ class LoadResult:
 
     `carried_on`: the run began in an earlier process that was interrupted. `stop_reason`: why it ended early, None
     when every scope was tried. `drops`: what lost all its licences, and whether the drop guard held it back.
-    `listing_problem`: why discovery may lack scopes, None when it does not. `seconds` is wall time of this process.
+    `listing_problem`: why discovery may lack scopes, None when it does not. `is_full_list`: the run was over all
+    scopes, not a part. `seconds` is wall time of this process.
     """
 
     run_id: str
@@ -60,6 +61,7 @@ class LoadResult:
     sign_in_error: SignInError | None = None
     drops: Drops | None = None
     listing_problem: str | None = None
+    is_full_list: bool = True
 
     @property
     def good(self) -> int:

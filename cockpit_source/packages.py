@@ -216,5 +216,7 @@ def _delisted_parts(unlisted: Path, delisted_at: datetime, drops: Drops) -> Iter
         for batch in file.iter_batches():
             table = pa.Table.from_batches([batch])
             if drops.are_held_back:
-                table = table.filter(pc.equal(table["held_licenses"], 0))
+                holds = pc.greater(table["held_licenses"], 0)
+                yield PackagePart(held_back=table.filter(holds), delisted_at=delisted_at)
+                table = table.filter(pc.invert(holds))
             yield PackagePart(delisted=table, delisted_at=delisted_at)

@@ -104,9 +104,13 @@ class ProgressDisplay:
         else:
             doing = f"{_describe_seconds_left(record)}{rate:.0f} calls/s"
         return (
-            f"{doing}, {record.done - record.good} not read, {record.license_rows} rows, "
-            f"{_describe_in_flight(record)}, {self._progress.packages} packages loaded"
+            f"{doing}, {record.done - record.good} not read, {_describe_throttled(record)}"
+            f"{_describe_in_flight(record)}, {record.license_rows} rows, {self._progress.packages} packages loaded"
         )
+
+
+def _describe_throttled(record: RunRecord) -> str:
+    return f"{record.calls.throttled} throttled, " if record.calls.throttled else ""
 
 
 def _describe_in_flight(record: RunRecord) -> str:

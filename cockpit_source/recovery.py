@@ -19,7 +19,7 @@ from cockpit_source.scope_list import ScopeList
 from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.settings import Settings
 from cockpit_source.source import RunFacts, batch_results
-from cockpit_source.spool import RunInfo, Spool, to_batch
+from cockpit_source.spool import SKIPPED, RunInfo, Spool, to_batch
 from cockpit_source.warehouse import Warehouse
 
 CARRY_ON_WITHIN = timedelta(hours=12)
@@ -134,6 +134,8 @@ class RunOpener:
         return run.info.as_of is not None or utc_now() - run.info.started_at < CARRY_ON_WITHIN
 
     def _carry_on(self, run: Run) -> Run:
+        # a signal may have skipped the rest, and the process been killed before that was loaded
+        run.spool.forget_skipped()
         spooled = run.open_record(self._settings).done
         self._note(
             f"Carrying on run {run.info.run_id}, which was interrupted: {spooled} of "
@@ -196,7 +198,7 @@ class RunOpener:
                 for listed in run.scope_list.iter_scopes(already)
             )
             for batch in batch_results(left):
-                run.spool.write_batch(to_batch(batch))
+                run.spool.write_batch(to_batch(batch), SKIPPED)
             record = run.open_record(self._settings)
             guard = DropGuard.of(self._settings)
             loader = PackageLoader(self._pipeline, run.facts, run.spool, run.scope_list, record, guard, self._note)

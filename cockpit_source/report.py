@@ -16,7 +16,8 @@ from cockpit_source.scopes import OUTCOMES, Scope
 
 _PLAIN_WIDTH = 160
 _MAX_SHOWN = 20
-_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+# what differs between scopes with the same reason: ids and counts
+_DIFFERENT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|held \d+ licence")
 
 
 def create_console(*, stderr: bool = False) -> Console:
@@ -48,6 +49,10 @@ def print_result(result: LoadResult, console: Console) -> None:
         f"(run {result.run_id}{carried_on})",
         soft_wrap=True,
     )
+    if result.throttled:
+        console.print(
+            f"{result.throttled} calls were throttled (429) and made again; the load kept to the pace allowed."
+        )
     if result.scopes_listed > result.scopes_total:
         console.print(f"{result.scopes_listed - result.scopes_total} duplicate lines of the scope list were merged.")
     if result.delisted:
@@ -86,7 +91,8 @@ def _print_unread(result: LoadResult, console: Console) -> None:
     if others > 0:
         query = f"SELECT * FROM {result.dataset}.scope_runs WHERE run_id = '{result.run_id}'"
         console.print(f"... and {others} more: {query}", soft_wrap=True)
-    if result.outcomes.get("forbidden", 0) + result.outcomes.get("not_found", 0) == result.scopes_total:
+    refused = result.outcomes.get("forbidden", 0) + result.outcomes.get("not_found", 0)
+    if refused == result.scopes_total and result.is_full_list:
         console.print("Every scope was refused: check that tenant is the domain of your portal, and the role.")
     console.print("A scope that was not read keeps the rows of its last good read, if it had one.")
 
@@ -95,6 +101,6 @@ def _group_by_reason(scopes: Sequence[UnreadScope]) -> Iterable[Sequence[UnreadS
     """Scopes with the same outcome and reason together, whatever ids the reason names."""
     groups: dict[tuple[str, str], list[UnreadScope]] = defaultdict(list)
     for scope in scopes:
-        reason = _ID.sub("", f"{scope.error_type} {scope.error_description}")
+        reason = _DIFFERENT.sub("", f"{scope.error_type} {scope.error_description}")
         groups[scope.outcome, reason].append(scope)
     return groups.values()

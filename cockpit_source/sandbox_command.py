@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,13 +65,16 @@ def write_project(
 ) -> None:
     """A project folder for the sandbox at `base_url`: configuration and its (public) secrets.
 
-    It discovers its scopes, or with `list_day` loads those of that day from a file.
+    It discovers its scopes, or with `list_day` loads those of that day from a file. In the project of an earlier
+    sandbox only the addresses are changed; what a user added stays.
 
     Raises ConfigurationError where the folder holds another project, which is left as it is.
     """
     settings = folder / ".dlt"
     _refuse_other_project(folder, settings)
     settings.mkdir(parents=True, exist_ok=True)
+    if list_day is None and _move_project(settings, base_url):
+        return
     discovery = "discover = true\ngdap_relationships = true"
     scopes_file = 'scopes_file = "scopes.csv"'
     (settings / "config.toml").write_text(
@@ -92,6 +96,20 @@ def write_project(
         writer = csv.writer(file)
         writer.writerow(("customer_id", "provider_instance_id", "reseller_id"))
         writer.writerows(tenant.scopes(list_day))
+
+
+def _move_project(settings: Path, base_url: str) -> bool:
+    """Point the discovering project of an earlier sandbox to this address; False where there is none."""
+    config, secrets = settings / "config.toml", settings / "secrets.toml"
+    if not (config.is_file() and secrets.is_file()):
+        return False
+    text = config.read_text(encoding="utf-8")
+    if "\ndiscover = true\n" not in text:
+        return False
+    text = re.sub(r'^base_url = ".*"$', f'base_url = "{base_url}"', text, count=1, flags=re.MULTILINE)
+    token_url = f'token_url = "{base_url}/oauth2/v2.0/token"'
+    config.write_text(re.sub(r'^token_url = ".*"$', token_url, text, count=1, flags=re.MULTILINE), encoding="utf-8")
+    return True
 
 
 def _refuse_other_project(folder: Path, settings: Path) -> None:

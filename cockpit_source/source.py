@@ -39,11 +39,13 @@ _BARE_BATCH_SCOPES = 1_000
 class PackagePart:
     """A part of a load package: results of scopes, delisted scopes, the row of the run, or what discovery listed.
 
-    `listed` holds rows by table; the listed tables that it lacks get none, but exist from then on.
+    `held_back` are scopes that left the list and were not delisted; `delisted_at` dates them too. `listed` holds rows
+    by table; the listed tables that it lacks get none, but exist from then on.
     """
 
     results: pa.Table | None = None
     delisted: pa.Table | None = None
+    held_back: pa.Table | None = None
     delisted_at: datetime | None = None
     run: Mapping[str, Any] | None = None
     listed: Mapping[str, pa.Table] | None = None
@@ -102,6 +104,10 @@ def _expand_part(expansion: Expansion, part: PackagePart, table: Table) -> Itera
         yield expansion.to_runs(part.run)
     if part.delisted is not None and table.name == "scopes":
         yield expansion.to_delisted_scopes(part.delisted, part.delisted_at)
+    if part.held_back is not None and table.name == "scopes":
+        yield expansion.to_held_back_scopes(part.held_back)
+    if part.held_back is not None and table.name == "scope_runs":
+        yield expansion.to_held_back_scope_runs(part.held_back, part.delisted_at)
     if part.results is not None and table.name != "runs":
         yield getattr(expansion, f"to_{table.name}")(part.results)
 

@@ -33,7 +33,8 @@ BATCH_SCOPES = 100
 SKIPPED_AS_ONE = 25
 BATCH_ROWS = 20_000
 
-_HELD = ".held"
+HELD = ".held"
+SKIPPED = ".skipped"
 _LICENSE_TYPE = pa.struct(
     [
         pa.field("sku_id", TEXT, False),
@@ -150,7 +151,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._batches = folder / "batches"
-        self._next = len(list(self._batches.glob("*.parquet")))
+        self._next = max((int(path.name[:6]) + 1 for path in self._batches.glob("*.parquet")), default=0)
 
     @classmethod
     def create(cls, folder: Path) -> Spool:
@@ -173,9 +174,12 @@ class Spool:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def write_batch(self, batch: pa.Table, *, held: bool = False) -> Path:
-        """Write one batch; it exists whole or not at all, also after a power cut. `held`: of emptied scopes."""
-        path = self._batches / f"{self._next:06d}{_HELD if held else ''}.parquet"
+    def write_batch(self, batch: pa.Table, kind: str = "") -> Path:
+        """Write one batch; it exists whole or not at all, also after a power cut.
+
+        `kind`: HELD for emptied scopes, which wait for the end, SKIPPED for those that were not tried.
+        """
+        path = self._batches / f"{self._next:06d}{kind}.parquet"
         self._next += 1
         self.rewrite_batch(path, batch)
         return path
@@ -197,11 +201,21 @@ class Spool:
 
     def held_batches(self) -> list[Path]:
         """The batches of emptied scopes, loaded or not."""
-        return sorted(self._batches.glob(f"*{_HELD}.parquet"))
+        return sorted(self._batches.glob(f"*{HELD}.parquet"))
 
     def scope_count(self) -> int:
-        """Scopes that have an outcome in the spool, loaded or not."""
-        return sum(pq.read_metadata(path).num_rows for path in self.batches())
+        """Scopes that were tried and have an outcome in the spool, loaded or not."""
+        skipped = set(self._skipped_batches())
+        return sum(pq.read_metadata(path).num_rows for path in self.batches() if path not in skipped)
+
+    def forget_skipped(self) -> None:
+        """Let the scopes that were not tried be tried: for a run that is carried on."""
+        for path in self._skipped_batches():
+            path.with_suffix(".loaded").unlink(missing_ok=True)
+            path.unlink()
+
+    def _skipped_batches(self) -> list[Path]:
+        return sorted(self._batches.glob(f"*{SKIPPED}.parquet"))
 
     def size(self) -> int:
         """Bytes of all files of the folder."""

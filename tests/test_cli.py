@@ -29,6 +29,7 @@ from cockpit_source.progress import ProgressDisplay
 from cockpit_source.report import print_result
 from cockpit_source.run_record import RunRecord
 from cockpit_source.sandbox import CSP_CLIENT, FAULT_KINDS, TOKEN_SCOPE, Sandbox, SandboxTenant, running_sandbox
+from cockpit_source.sandbox_command import write_project
 from cockpit_source.settings import build_settings
 
 A: ScopeIds = (new_id(1), INSTANCE, None)
@@ -621,6 +622,35 @@ def test_result_on_a_narrow_terminal_breaks_no_id_and_repeats_no_reason() -> Non
     assert lines[-1] == "Tables: dataset cockpit in duckdb:////srv/[red]licences.duckdb"
 
 
+def test_result_says_that_calls_were_throttled_and_groups_what_was_held_back() -> None:
+    held = [_unread(n, "quarantined", f"the answer was empty, and the scope held {n} licence rows") for n in range(5)]
+    text = StringIO()
+    print_result(_result(unread_scopes=tuple(held), throttled=7), Console(file=text, width=160))
+    lines = text.getvalue().splitlines()
+    assert "7 calls were throttled (429) and made again; the load kept to the pace allowed." in lines
+    assert len([line for line in lines if line.startswith("quarantined, ")]) == 1
+
+
+def test_retry_of_refused_customers_alone_does_not_doubt_the_tenant() -> None:
+    for is_full_list in (True, False):
+        text = StringIO()
+        unread = (_unread(0, "forbidden", "no"),)
+        refused = _result(outcomes={"forbidden": 60}, is_full_list=is_full_list, unread_scopes=unread)
+        print_result(refused, Console(file=text, width=160))
+        assert ("Every scope was refused" in text.getvalue()) is is_full_list
+
+
+def test_sandbox_keeps_what_was_added_to_its_project(tmp_path: Path) -> None:
+    tenant = SandboxTenant(customers=2)
+    write_project(tmp_path, tenant, "http://127.0.0.1:1")
+    config, secrets = tmp_path / ".dlt" / "config.toml", tmp_path / ".dlt" / "secrets.toml"
+    for file in (config, secrets):
+        file.write_text(file.read_text() + '\n[destination.postgres.credentials]\nhost = "db.example"\n')
+    before = config.read_text(), secrets.read_text()
+    write_project(tmp_path, tenant, "http://127.0.0.1:2")
+    assert (config.read_text(), secrets.read_text()) == (before[0].replace("127.0.0.1:1", "127.0.0.1:2"), before[1])
+
+
 @pytest.mark.parametrize("width", [60, 160])
 def test_progress_on_a_terminal_keeps_the_counts_whatever_its_width(
     project: Path, width: int, monkeypatch: pytest.MonkeyPatch
@@ -653,7 +683,7 @@ def test_progress_elsewhere_is_a_plain_line_now_and_then(monkeypatch: pytest.Mon
                 break
             display._ended.wait(0.02)
     assert text.getvalue().splitlines()[0] == (
-        "1333 of 1333 scopes, loading the tables, 0 not read, 0 rows, 0 in flight, 0 packages loaded"
+        "1333 of 1333 scopes, loading the tables, 0 not read, 0 in flight, 0 rows, 0 packages loaded"
     )
 
 

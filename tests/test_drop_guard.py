@@ -131,11 +131,28 @@ def test_scopes_that_leave_the_list_are_guarded_with_the_emptied_ones(tenant: Te
     assert not [row for row in inventory.rows("scopes") if row["delisted_at"]]
     run = max(inventory.rows("runs", per_run=True), key=lambda run: run["started_at"])
     assert run["unlisted_quarantined"] == 5
+    scopes = {row["customer_id"]: row for row in inventory.rows("scopes", per_run=True)}
+    unlisted = [scopes[customer] for customer, _, _ in SCOPES[55:]]
+    assert {(row["last_outcome"], row["failing_runs"], row["last_run_id"]) for row in unlisted} == {
+        ("quarantined", 1, run["run_id"])
+    }
+    reasons = {
+        row["customer_id"]: (row["outcome"], row["error_type"], row["error_description"])
+        for row in inventory.rows("scope_runs", per_run=True)
+        if row["run_id"] == run["run_id"]
+    }
+    assert {reasons[customer] for customer, _, _ in SCOPES[55:]} == {
+        ("quarantined", "drop_guard", "it left the list, and the scope held 1 licence rows")
+    }
     held = {row["customer_id"] for row in inventory.rows("licenses")}
     assert held == {scope[0] for scope in SCOPES}
     accepted = tenant.load(2, SCOPES[:55], accept_drop=10)
     assert (accepted.exit_code, accepted.delisted) == (0, 5)
     # the day that was held back left its mark on the scopes, and on nothing else
+    unlisted_ids = {customer for customer, _, _ in SCOPES[55:]}
+    for scope in tenant.model.scopes.values():
+        if scope["customer_id"] in unlisted_ids:
+            scope |= {"last_outcome": "quarantined", "failing_runs": 1, "last_run_id": run["run_id"]}
     tenant.model.check(inventory.database)
 
 

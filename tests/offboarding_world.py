@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +47,17 @@ ACTOR = "tester@machine"
 
 
 class TestClock(Clock):
-    """Now, and as much later as was slept; `on_sleep` is told of every wait before it is over."""
+    """The moment when it was made, and as much later as was slept; `on_sleep` is told of every wait at its start."""
 
     __test__ = False
 
     def __init__(self) -> None:
-        self.offset = timedelta(0)
+        self.moment = datetime.now(UTC)
         self.slept: list[float] = []
         self.on_sleep: Callable[[int], object] = lambda _: None
 
     def now(self) -> datetime:
-        return datetime.now(UTC) + self.offset
+        return self.moment
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(round(seconds, 1))
@@ -64,7 +65,7 @@ class TestClock(Clock):
         self.advance(seconds=seconds)
 
     def advance(self, **by: float) -> None:
-        self.offset += timedelta(**by)
+        self.moment += timedelta(**by)
 
 
 Reply = tuple[int, Any]
@@ -211,6 +212,10 @@ class World:
     def inventory(self) -> Inventory:
         return Inventory(self.sandbox, self.folder / "inventory.duckdb", destination=self.destination)
 
+    @cached_property
+    def pipeline(self) -> Any:
+        return self.inventory.pipeline()
+
     @property
     def protected_file(self) -> Path:
         return self.folder / "protected.txt"
@@ -264,9 +269,7 @@ class World:
         }
         settings = resolve_deletion_settings()
         settings = replace(settings, api=replace(settings.api, **api), **changes)
-        with open_session(
-            self.inventory.pipeline(), settings, actor=ACTOR, clock=self.clock, say=self.said.append
-        ) as session:
+        with open_session(self.pipeline, settings, actor=ACTOR, clock=self.clock, say=self.said.append) as session:
             self.extend(session)
             yield session
 
@@ -305,7 +308,7 @@ class World:
     # what came of it
 
     def records(self) -> list[LedgerRecord]:
-        with open_ledger(self.inventory.pipeline(), self.folder, read_only=True) as ledger:
+        with open_ledger(self.pipeline, self.folder, read_only=True) as ledger:
             assert ledger.difference is None
             return list(ledger.records)
 
@@ -315,7 +318,7 @@ class World:
 
     def ledger_text(self) -> str:
         """Both stores as they lie on the disk."""
-        place = ledger_place(self.inventory.pipeline())
+        place = ledger_place(self.pipeline)
         raw = place.file_in(self.folder).read_bytes()
         return (raw + (place.database.read_bytes() if place.database else b"")).decode("utf-8", "replace")
 

@@ -84,7 +84,7 @@ def make_left_plan(world: World) -> Plan:
 
 
 def test_the_good_way(world: World) -> None:
-    place = ledger_place(world.inventory.pipeline())
+    place = ledger_place(world.pipeline)
     seen: list[Any] = []
 
     def look(request: LoggedRequest, _: int) -> None:

@@ -245,7 +245,7 @@ def test_an_unknown_plan(world: World) -> None:
 
 def test_a_plan_changed_in_the_store(world: World) -> None:
     plan = world.plan(*world.three)
-    place = ledger_place(world.inventory.pipeline())
+    place = ledger_place(world.pipeline)
     with duckdb.connect(str(place.database)) as connection:
         connection.execute(
             f"UPDATE cockpit_deletions.deletion_plans SET plan = replace(plan, '{world.a}', '{world.other}')"

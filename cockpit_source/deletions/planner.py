@@ -94,8 +94,8 @@ def check_not_empty(session: Session, run: InventoryRun) -> None:
         [
             Refusal(
                 "no_customers",
-                f"The warehouse holds no customer, though run {run.run_id} listed {run.customers_listed}. A query "
-                "that selects nothing then tells nothing. Run `cockpit load`, then plan again.",
+                f"The warehouse holds no customer, though run {run.run_id} listed {run.customers_listed}, so an "
+                "empty selection tells nothing. Run `cockpit load`, then plan again.",
             )
         ]
     )

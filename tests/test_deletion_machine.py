@@ -261,6 +261,9 @@ class DeletionMachine(RuleBasedStateMachine):
             "tenant_key": {"tenant_key": "other"},
             "base_url": {"base_url": other},
         }.get(how, {})
+        if how == "base_url":
+            # else the inventory is of another address, which is refused anyway
+            world.load()
 
     def _apply(self, which: int, has_hash: bool, crash: int | None, stops: bool) -> None:
         world = self.world

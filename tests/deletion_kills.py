@@ -101,27 +101,35 @@ class DeletionProof:
         self._stack.close()
 
     def measure(self) -> float:
-        """Seconds that an apply takes which nobody kills."""
+        """Seconds that an apply takes which nobody kills; its calls are counted, too."""
         self._restore(0)
         began = time.monotonic()
         code, said = self._run(*self._apply)
         seconds = time.monotonic() - began
         assert code == _DONE, said
+        self._calls = len(self._sandbox.requests(self._mark)[0])
         trial = self._judge(Trial(0.0, ACTIONS), self._deletes(), [])
         assert trial.holds, trial
         assert trial.states == {"verified": ACTIONS}, trial
         return seconds
 
     def run_trial(self, draws: random.Random, seconds: float) -> Trial:
-        """Kill an apply at an instant of its first `seconds`, then go on until nothing more comes of it."""
+        """Kill an apply at an instant of its first `seconds`, then go on until nothing more comes of it.
+
+        Every other time, the instant is counted from one of its calls, since most of its life is before the first.
+        """
         while True:
             self._restore(draws.choice((0, 0, 0.3)))
-            instant = draws.uniform(0, seconds)
-            if self._kill_at(instant):
+            if draws.random() < 0.5:
+                calls, instant = 0, draws.uniform(0, seconds)
+            else:
+                calls, instant = draws.randint(1, self._calls), draws.uniform(0, 0.05)
+            age = self._kill_at(calls, instant)
+            if age is not None:
                 break
         before = self._deletes()
         intents = self._intents_now()
-        trial = Trial(instant, len(before))
+        trial = Trial(age, len(before))
         self._go_on(trial)
         return self._judge(trial, before, intents)
 
@@ -194,17 +202,20 @@ class DeletionProof:
             time.sleep(0.5)
         raise AssertionError("the ledger stayed in use")
 
-    def _kill_at(self, seconds: float) -> bool:
-        """Start the apply and kill it at this age; False when it was over before."""
+    def _kill_at(self, calls: int, seconds: float) -> float | None:
+        """Start the apply and kill it so long after so many of its calls; its age, None when it was over before."""
+        began = time.monotonic()
         child = self._start(*self._apply)
+        while calls and child.poll() is None and self._sandbox.requests(10**8)[1] < self._mark + calls:
+            time.sleep(0.002)
         try:
             said, noted = child.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             child.send_signal(signal.SIGKILL)
             child.communicate()
-            return child.returncode == -signal.SIGKILL
+            return time.monotonic() - began if child.returncode == -signal.SIGKILL else None
         assert child.returncode == _DONE, said.decode() + noted.decode()
-        return False
+        return None
 
     def _go_on(self, trial: Trial) -> None:
         """Apply and verify until the states stay as they are."""

@@ -256,7 +256,7 @@ class World:
                 "started_at": now,
                 "finished_at": None if flaw == "killed" else now + timedelta(seconds=30),
                 "status": "running" if flaw == "killed" else "complete",
-                "base_url": self.sandbox.base_url,
+                "base_url": self.access.get("base_url", self.sandbox.base_url),
                 "listing_complete": flaw != "no_listing",
                 "customers_listed": None if flaw == "no_listing" else len(listed),
                 "scopes_total": len(scopes),

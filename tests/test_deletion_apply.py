@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from offboarding_world import Reply, Shared, World, error_body, new_world, shared_world
 
@@ -478,6 +479,29 @@ def test_a_load_before_it_shows_settles_nothing(world: World) -> None:
     with world.session() as session:
         assert settle_from_inventory(session) == 0
     assert world.states() == {1: "accepted_unverified"}
+
+
+def test_another_tenant_or_api_proves_nothing(world: World) -> None:
+    """Where somebody points the settings elsewhere, the customer is absent there, or cannot be read at all."""
+    leave_unverified(world, world.remove(world.a))
+    world.sandbox.deletion_delay_seconds = 0
+    world.sandbox.clear_requests()
+    for changes in ({"base_url": "http://127.0.0.1:1"}, {"tenant": "other"}, {"tenant_key": "other"}):
+        assert world.verify(**changes) == []
+    assert world.states() == {1: "accepted_unverified"}
+    assert world.sandbox.requests == []
+    assert "another tenant or API" in world.said[-1]
+    # nor does an inventory into which another API was loaded
+    world.clock.advance(minutes=1)
+    world.load()
+    with duckdb.connect(str(world.inventory.database)) as connection:
+        connection.execute(
+            "UPDATE cockpit.runs SET base_url = 'http://127.0.0.1:1' "
+            "WHERE started_at = (SELECT max(started_at) FROM cockpit.runs)"
+        )
+    with world.session() as session:
+        assert settle_from_inventory(session) == 0
+    assert world.verify() == [(1, "verified")]
 
 
 def test_still_there_after_a_day_has_failed(world: World) -> None:

@@ -342,6 +342,9 @@ def test_open_ones_are_verified_later(world: World, cockpit: Cockpit) -> None:
     )
     refused = cockpit("plan", "--query", "left.sql", "--json")
     assert (refused.exit_code, refused.json["refusal"]["code"]) == (4, "unsettled")
+    elsewhere = run_process(world, "verify", SOURCES__COCKPIT__TENANT="other.example")
+    assert (elsewhere.exit_code, elsewhere.out) == (3, "")
+    assert "another tenant or API" in elsewhere.err
     world.sandbox.deletion_delay_seconds = 0
     assert cockpit("verify").exit_code == 0
     assert cockpit("apply", *approval(plan)).exit_code == 0

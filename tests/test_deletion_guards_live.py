@@ -198,6 +198,41 @@ def test_refused_when_the_world_has_changed(world: World, case: Case) -> None:
     assert world.records()[0].body["plan_hash"] == plan.plan_hash
 
 
+def four(world: World) -> tuple[str, ...]:
+    return (*world.three, world.remove(world.c))
+
+
+# of 60 customers
+AT_THE_LIMIT = [
+    Case("actions", nothing, None, None, changes={"max_actions": 3}),
+    Case("day", nothing, None, None, changes={"max_actions_per_day": 3}),
+    Case("few", nothing, None, None, changes={"max_percent": 0.01}),
+    Case("percent", nothing, None, None, four, {"max_percent": 6.67}),
+    Case("age", advance(hours=23.99), None, None, changes={"plan_lifetime_minutes": 10_080.0}),
+    Case("customers", lambda world: world.hide(3), None, None),
+    Case("protects others", protect("somebody else"), None, None),
+]
+
+
+@pytest.mark.parametrize("case", AT_THE_LIMIT, ids=ids)
+@pytest.mark.parametrize("is_planned_before", [True, False])
+def test_at_the_limit_it_is_done(world: World, case: Case, is_planned_before: bool) -> None:
+    if not is_planned_before:
+        case.do(world)
+    plan = world.plan(*case.selects(world), **case.changes)
+    if is_planned_before:
+        case.do(world)
+    assert world.apply(plan, **case.changes).is_done
+    assert len(world.sent()) == len(case.selects(world))
+
+
+def test_just_over_the_percentage(world: World) -> None:
+    plan = world.plan(*four(world), max_percent=6.67)
+    assert world.apply_refused(plan, max_percent=6.66).code == "max_percent"
+    assert world.plan_refused(*four(world), max_percent=6.66).code == "max_percent"
+    assert world.sent() == []
+
+
 # the plan as such
 
 

@@ -78,6 +78,8 @@ def test_ended_after_each_record(world: World, number: int) -> None:
     lost = {2: 0, 5: 1, 8: 2}.get(number)
     if number >= RECORDS - 1:
         assert world.apply_refused(plan).code == "already_applied"
+        assert world.verify() == []
+        assert world.story()[-1] == "finished {'verified': 3}"
     elif lost is not None and world.a in expected(world)[lost] and lost < 2:
         # the customer waits for this relationship
         assert world.apply_refused(plan).code == "relationship_left"

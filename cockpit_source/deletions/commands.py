@@ -196,7 +196,7 @@ def verify(
     courses = [history.plans[plan_id] for plan_id in sorted(touched)]
     if as_json:
         console.print_json(data=[states_to_json(course) for course in courses])
-    elif not courses:
+    elif not history.open_items() and not courses:
         console.print("Nothing is open: every deletion that was sent is settled.")
     for course in courses if not as_json else ():
         console.print(f"plan {course.plan_id}", soft_wrap=True)

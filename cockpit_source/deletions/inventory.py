@@ -97,17 +97,15 @@ class Inventory:
             for row in self._select(_CUSTOMERS, ids, column="c.id")
         }
 
-    def missing_since(self, candidate: Candidate, moment: datetime) -> Mapping[str, Any] | None:
+    def missing_since(self, candidate: Candidate, moment: datetime, base_url: str) -> Mapping[str, Any] | None:
         """The proof that a run begun after `moment` read the whole listing without what was deleted, or None.
 
-        Of a relationship: the scopes of the customer in that instance have left the list.
+        Of a relationship: the scopes of the customer in that instance have left the list. Where a run of another API
+        began since, the inventory proves nothing.
         """
-        listed = [
-            row
-            for row in self._client.rows(_RUN, self._tenant_key)
-            if row["started_at"] > moment and (row["customers_listed"] or 0) > 0 and _is_usable(row)
-        ]
-        if not listed:
+        runs = [row for row in self._client.rows(_RUN, self._tenant_key) if row["started_at"] > moment]
+        listed = [row for row in runs if (row["customers_listed"] or 0) > 0 and _is_usable(row)]
+        if not listed or any(row["base_url"] != base_url for row in runs):
             return None
         latest = max(listed, key=lambda row: row["started_at"])
         gone_at = self._gone_at(candidate)

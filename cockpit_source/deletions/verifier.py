@@ -46,13 +46,14 @@ def settle(session: Session, item: ItemHistory, known: frozenset[str], *, wait_s
 
 def settle_from_inventory(session: Session) -> int:
     """Settle what the last loads prove, without a call of the API; how many items."""
-    open_items = session.history().open_items()
+    open_items = [item for item in session.history().open_items() if _is_from_here(session, item)]
     if not open_items:
         return 0
     settled = 0
+    base_url = session.settings.api.base_url
     with session.inventory() as inventory:
         for item in open_items:
-            proof = inventory.missing_since(candidate_of(item), item.sent_at) if item.sent_at else None
+            proof = inventory.missing_since(candidate_of(item), item.sent_at, base_url) if item.sent_at else None
             if proof is not None:
                 text = f"run {proof['run_id']} read the whole listing, and it is not there any more"
                 _record(session, item, Verdict("verified", proof, text))
@@ -61,14 +62,30 @@ def settle_from_inventory(session: Session) -> int:
 
 
 def settle_open_items(session: Session, *, wait_seconds: float = 0.0) -> Iterator[tuple[ItemHistory, State]]:
-    """Settle every open item of every plan as far as can be; each with its state afterwards."""
+    """Settle every open item of every plan as far as can be; each with its state afterwards.
+
+    Those of another tenant or API are left as they are.
+    """
     settle_from_inventory(session)
     open_items = session.history().open_items()
     known = known_customers(session) if open_items else frozenset[str]()
     for item in open_items:
+        if not _is_from_here(session, item):
+            session.say(
+                f"Plan {item.plan_id}, item {item.number}, was sent to another tenant or API, so nothing here proves "
+                "it. Run `cockpit deletions verify` with the tenant and base_url of that plan."
+            )
+            continue
         yield item, settle(session, item, known, wait_seconds=wait_seconds)
     for plan in session.history().plans.values():
         finish_if_ended(session, plan)
+
+
+def _is_from_here(session: Session, item: ItemHistory) -> bool:
+    """Whether it was sent to the tenant and API of now; in another everything is absent, which proves nothing."""
+    api = session.settings.api
+    plan = session.history().plans[item.plan_id].body["plan"]
+    return bool((plan["tenant"], plan["tenant_key"], plan["base_url"]) == (api.tenant, api.tenant_key, api.base_url))
 
 
 def finish_if_ended(session: Session, plan: PlanHistory) -> bool:

@@ -16,9 +16,9 @@ from cockpit_source.deletions import guards
 from cockpit_source.deletions.delete_client import DeleteClient, Delivery
 from cockpit_source.deletions.history import OPEN_STATES, UNSENT_STATES, ItemHistory, PlanHistory, State
 from cockpit_source.deletions.planner import (
-    check,
     check_ledger,
     check_stop,
+    find_refusals,
     gather,
     read_inventory,
     read_usable_run,
@@ -189,9 +189,9 @@ def _check_evidence(session: Session, history: PlanHistory, plan: Plan) -> None:
         if new.live.exists
         for refusal in _compare(old, new, removed)
     ]
-    refuse(changed)
-    check(session, facts, limits, all_history, done=removed, planned=len(plan.items))
-    refuse(guards.check_grace(candidates, all_history, plan.query_hash, run, limits.grace_days))
+    found = find_refusals(session, facts, limits, all_history, done=removed, planned=len(plan.items))
+    grace = guards.check_grace(candidates, all_history, plan.query_hash, run, limits.grace_days)
+    refuse([*changed, *found, *grace])
 
 
 def _find_waiting(item: PlanItem, plan: Plan, history: PlanHistory, *, allowed: frozenset[State]) -> Refusal | None:

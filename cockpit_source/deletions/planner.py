@@ -60,7 +60,7 @@ def make_plan(session: Session, query: DeletionQuery) -> Plan | None:
     refuse(guards.check_grace(candidates, history, query.query_hash, run, limits.grace_days))
     facts = gather(session, candidates, inventory, run, limits, history)
     refuse(guards.check_existence(facts.items))
-    check(session, facts, limits, history)
+    refuse(find_refusals(session, facts, limits, history))
     return _store(session, query, facts, limits)
 
 
@@ -170,7 +170,7 @@ def gather(
     return Facts(run, customers_live, items)
 
 
-def check(
+def find_refusals(
     session: Session,
     facts: Facts,
     limits: Limits,
@@ -178,17 +178,15 @@ def check(
     *,
     done: Collection[tuple[str, str | None]] = (),
     planned: int | None = None,
-) -> None:
-    """Every guard that looks at the gathered facts. Raises DeletionRefused with all that hold."""
+) -> list[Refusal]:
+    """What every guard says that looks at the gathered facts."""
     customers = min(facts.customers_live, facts.run.customers_listed or 0)
-    refuse(
-        [
-            *guards.check_customer_count(facts.run, facts.customers_live),
-            *_check_limits(session, len(facts.items), planned, customers, limits, history),
-            *guards.check_protected(facts.items, session.protected()),
-            *guards.check_items(facts.items, done),
-        ]
-    )
+    return [
+        *guards.check_customer_count(facts.run, facts.customers_live),
+        *_check_limits(session, len(facts.items), planned, customers, limits, history),
+        *guards.check_protected(facts.items, session.protected()),
+        *guards.check_items(facts.items, done),
+    ]
 
 
 def _check_limits(

@@ -32,8 +32,8 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     ),
     "sent again after an unknown outcome": (
         "applier",
-        'elif delivery.result == "not_delivered":',
-        'elif delivery.result in ("not_delivered", "unknown"):',
+        'elif delivery.result in ("throttled", "not_delivered"):',
+        'elif delivery.result in ("throttled", "not_delivered", "unknown"):',
     ),
     "an open item is sent again by a later apply": (
         "history",
@@ -68,8 +68,8 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     ),
     "no reading before sending": (
         "applier",
-        "        if self._is_absent(item):\n            return\n",
-        "",
+        "        return not self._is_absent(item)\n",
+        "        return True\n",
     ),
     "seats are not looked at": ("guards", "    if any(told):\n", "    if False:\n"),
     "names are not looked at": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -203,12 +204,18 @@ def four(world: World) -> tuple[str, ...]:
 
 
 # of 60 customers
+def nearly_a_day_old(world: World) -> None:
+    """A second is left until the inventory is too old."""
+    started_at = max(row["started_at"] for row in world.inventory.rows("runs", per_run=True))
+    world.clock.moment = started_at.astimezone(UTC) + timedelta(hours=24, seconds=-1)
+
+
 AT_THE_LIMIT = [
     Case("actions", nothing, None, None, changes={"max_actions": 3}),
     Case("day", nothing, None, None, changes={"max_actions_per_day": 3}),
     Case("few", nothing, None, None, changes={"max_percent": 0.01}),
     Case("percent", nothing, None, None, four, {"max_percent": 6.67}),
-    Case("age", advance(hours=23.99), None, None, changes={"plan_lifetime_minutes": 10_080.0}),
+    Case("age", nearly_a_day_old, None, None, changes={"plan_lifetime_minutes": 10_080.0}),
     Case("customers", lambda world: world.hide(3), None, None),
     Case("protects others", protect("somebody else"), None, None),
 ]

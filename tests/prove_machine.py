@@ -55,7 +55,6 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     ),
     "no expiry": ("applier", "if now >= plan.expires_at or now < plan.created_at:", "if False:"),
     "superseded plans": ("applier", "if latest is not None and latest.plan_id != plan.plan_id:", "if False:"),
-    "another base_url": ("applier", "if plan.base_url != api.base_url:", "if False:"),
     "stores that differ": (
         "ledger",
         '        if self.difference is not None:\n            raise self._differs("Nothing',

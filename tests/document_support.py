@@ -12,5 +12,6 @@ def without_what_changes(text: str) -> str:
     text = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{8}|cockpit_[0-9a-f]{10}|\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?", "NAME", text)
     text = re.sub(r"[\d.]+ m?s\b|just now|\d+ (?:s|min) ago", "TIME", text)
     # how often progress is told, and of which stage, depends on the machine
-    text = re.sub(r"^(?:The deletion of item .*|\d+ of \d+ scopes, .*|preparing|listing [a-z ]+.*|reading GDAP .*)\n", "", text, flags=re.MULTILINE)
+    progress = r"The deletion of item .*|\d+ of \d+ scopes, .*|preparing|listing [a-z ]+.*|reading GDAP .*"
+    text = re.sub(rf"^(?:{progress})\n", "", text, flags=re.MULTILINE)
     return re.sub(r"not there .*", "not there", re.sub(r" +", " ", text))

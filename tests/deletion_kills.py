@@ -31,6 +31,8 @@ from cockpit_source.sandbox_command import write_project
 CUSTOMERS = 60
 ACTIONS = 5
 _DONE, _SOME_OPEN, _REFUSED, _BUSY = 0, 3, 4, 6
+# all has ended, or a customer waits for a relationship of which nobody knows whether its removal was sent
+_EXPECTED = ("already_applied", "relationship_left")
 _DELETIONS = f"""
 [sources.cockpit.deletions]
 enabled = true

@@ -29,7 +29,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
 @pytest.fixture
 def world(shared: Shared, tmp_path: Path) -> World:
     world = new_world(shared, tmp_path)
-    world.changes = {"verify_timeout_seconds": PATIENCE, "max_percent": 10.0, "timeout_seconds": 1.0}
+    world.changes = {"verify_timeout_seconds": PATIENCE, "max_percent": 10.0, "timeout_seconds": 4.0}
     return world
 
 

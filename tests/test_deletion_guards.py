@@ -126,7 +126,7 @@ GUARDED: dict[str, tuple[Callable[[], list[Refusal]], str]] = {
     ),
     "max_percent": (
         lambda: check_limits(4, 399, 0, make_limits()),
-        "The plan has 4 deletions to send; of 399 customers 3 are allowed (max_percent is 1, and 3 are allowed "
+        "The plan has 4 deletions to send; 3 are allowed for 399 customers (max_percent is 1, and 3 are allowed "
         "unless it is 0). Narrow the query, or raise the limit on purpose.",
     ),
     "max_actions_per_day": (

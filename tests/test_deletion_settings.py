@@ -421,7 +421,7 @@ def test_nothing_stops_unless_it_is_set(project: Path) -> None:
     assert is_stopped(resolve_deletion_settings()) is None
 
 
-@pytest.mark.parametrize(("value", "stops"), [("1", True), ("0", True), ("false", True), (" ", True), ("", False)])
+@pytest.mark.parametrize(("value", "stops"), [("1", True), ("0", True), ("false", True), (" ", True), ("", True)])
 def test_environment_stops(project: Path, monkeypatch: pytest.MonkeyPatch, value: str, stops: bool) -> None:
     monkeypatch.setenv("COCKPIT_DELETIONS_STOP", value)
     expected = "the environment variable COCKPIT_DELETIONS_STOP is set" if stops else None

@@ -276,17 +276,20 @@ def _open_session(pipeline: dlt.Pipeline, *, enabled_only: bool = True) -> Itera
 def _ask(plan: Plan) -> Approval:
     """Let a person at a terminal approve. Raises DeletionRefused where there is none, or the words are others."""
     from cockpit_source.deletions.applier import HASH_CHARACTERS, approve_interactive, confirmation_words
-    from cockpit_source.deletions.report import describe_blast_radius
+    from cockpit_source.deletions.report import describe_blast_radius, describe_item
 
     if not sys.stdin.isatty():
         raise DeletionRefused(
             "not_approved",
             "Nobody is there to approve the plan: standard input is no terminal. Give --hash and --approved-by.",
         )
-    for line in describe_blast_radius(plan):
+    for line in (*describe_blast_radius(plan), *map(describe_item, plan.items)):
         typer.echo(line, err=True)
-    words = typer.prompt(f'Type "{confirmation_words(plan)}"', err=True)
-    typed = typer.prompt(f"Type the first {HASH_CHARACTERS} characters of the plan's hash", err=True)
+    try:
+        words = typer.prompt(f'Type "{confirmation_words(plan)}"', err=True)
+        typed = typer.prompt(f"Type the first {HASH_CHARACTERS} characters of the plan's hash", err=True)
+    except typer.Abort:
+        raise DeletionRefused("not_approved", "The plan was not approved, so nothing was sent.") from None
     return approve_interactive(plan, words, typed, _actor())
 
 

@@ -151,9 +151,9 @@ def check_limits(
         refusals.append(
             Refusal(
                 "max_percent",
-                f"The plan has {left} deletions to send; of {customers} customers {allowed} are allowed (max_percent "
-                f"is {limits.max_percent:g}, and {FEW_ACTIONS} are allowed unless it is 0). Narrow the query, or "
-                "raise the limit on purpose.",
+                f"The plan has {left} deletions to send; {allowed} are allowed for {customers} customers "
+                f"(max_percent is {limits.max_percent:g}, and {FEW_ACTIONS} are allowed unless it is 0). "
+                "Narrow the query, or raise the limit on purpose.",
             )
         )
     if actions > limits.max_actions:

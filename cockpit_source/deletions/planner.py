@@ -115,16 +115,7 @@ def read_inventory(
     unknown = [candidate for candidate in candidates if not _is_known(candidate, evidence)]
     refuse(
         [
-            Refusal(
-                "unknown_id",
-                f"The inventory holds no customer {candidate.customer_id}"
-                + (
-                    f" in provider instance {candidate.provider_instance_id}"
-                    if candidate.provider_instance_id
-                    else ""
-                )
-                + ". Correct the query.",
-            )
+            Refusal("unknown_id", _describe_unknown(candidate, evidence.get(candidate.customer_id)))
             for candidate in unknown
         ]
     )
@@ -194,6 +185,16 @@ def _check_limits(
 ) -> list[Refusal]:
     sent_today = history.sent_within_a_day(session.clock.now())
     return guards.check_limits(planned or actions, customers, sent_today, limits, left=actions)
+
+
+def _describe_unknown(candidate: Candidate, evidence: InventoryEvidence | None) -> str:
+    if evidence is not None and not evidence.is_present:
+        return (
+            f"Customer {candidate.customer_id} has left the listing already, or is deleted. Let the query leave out "
+            "customers whose removed_at is set."
+        )
+    where = f" in provider instance {candidate.provider_instance_id}" if candidate.provider_instance_id else ""
+    return f"The inventory holds no customer {candidate.customer_id}{where}. Correct the query."
 
 
 def _is_known(candidate: Candidate, evidence: dict[str, InventoryEvidence]) -> bool:

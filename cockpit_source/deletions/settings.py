@@ -21,7 +21,7 @@ from cockpit_source.errors import ConfigurationError, DeletionRefused
 from cockpit_source.settings import SECTION, Key, Settings
 
 DELETIONS_SECTION = f"{SECTION}.deletions"
-# set to anything, it stops an apply before its next deletion
+# set to anything, or to nothing, it stops an apply before its next deletion
 STOP_VARIABLE = "COCKPIT_DELETIONS_STOP"
 DEFAULT_STOP_FILE = "stop_deletions"
 
@@ -119,7 +119,7 @@ def environment_name(name: str) -> str:
 
 def is_stopped(settings: DeletionSettings) -> str | None:
     """Why nothing may be deleted now: the kill switch in words; None when it is not set."""
-    if os.environ.get(STOP_VARIABLE):
+    if STOP_VARIABLE in os.environ:
         return f"the environment variable {STOP_VARIABLE} is set"
     # what cannot be looked at counts as there: the folder may be a share that is not mounted now
     try:

@@ -142,12 +142,8 @@ def build_settings(raw: Mapping[str, Any], *, unknown: Sequence[str] = (), mispl
         ConfigurationError: one message that names every wrong, missing, contradictory or unknown key.
     """
     problems = [values.describe_unknown_key(name, KEYS) for name in unknown]
-    problems += [
-        f"{name} stands in config.toml, a file that is meant to be shared. Move it to .dlt/secrets.toml or to "
-        f"{environment_name(name)}; replace the secret if the file was shared already."
-        for name in misplaced
-    ]
-    read = {name: _read_value(name, raw.get(name), problems) for name in KEYS}
+    problems += [describe_misplaced(name, environment_name(name)) for name in misplaced]
+    read = {name: read_value(KEYS[name], name, raw.get(name), problems) for name in KEYS}
     if read["tenant"] is None and values.is_missing(raw.get("tenant")):
         problems.append(_TENANT_MISSING)
     problems += _find_credential_problems(raw)
@@ -165,7 +161,7 @@ def read_tenant_key(raw: Mapping[str, Any]) -> str:
     """
     name = "tenant" if values.is_missing(raw.get("tenant_key")) else "tenant_key"
     problems: list[str] = []
-    tenant_key: str | None = _read_value(name, raw.get(name), problems)
+    tenant_key: str | None = read_value(KEYS[name], name, raw.get(name), problems)
     if tenant_key is None:
         raise ConfigurationError(_compose_message(problems or [_TENANT_MISSING]))
     return tenant_key.lower()
@@ -176,9 +172,16 @@ def environment_name(name: str) -> str:
     return f"SOURCES__COCKPIT__{name.upper()}"
 
 
-def _read_value(name: str, value: Any, problems: list[str]) -> Any:
-    """The checked value of key `name`, its default where it is missing, None where it is wrong."""
-    key = KEYS[name]
+def describe_misplaced(name: str, variable: str) -> str:
+    """A sentence about a secret in config.toml; `variable` is where the environment may hold it."""
+    return (
+        f"{name} stands in config.toml, a file that is meant to be shared. Move it to .dlt/secrets.toml or to "
+        f"{variable}; replace the secret if the file was shared already."
+    )
+
+
+def read_value(key: Key, name: str, value: Any, problems: list[str]) -> Any:
+    """The checked value of a key, its default where it is missing; None, and a problem more, where it is wrong."""
     try:
         return key.default if values.is_missing(value) else key.read(value)
     except ValueError as error:

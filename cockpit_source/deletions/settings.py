@@ -18,7 +18,7 @@ from cockpit_source.configuration import (
     resolve_settings,
 )
 from cockpit_source.errors import ConfigurationError, DeletionRefused
-from cockpit_source.settings import SECTION, Key, Settings
+from cockpit_source.settings import SECTION, Key, Settings, describe_misplaced, read_value
 
 DELETIONS_SECTION = f"{SECTION}.deletions"
 # set to anything, or to nothing, it stops an apply before its next deletion
@@ -92,11 +92,10 @@ def resolve_deletion_settings(**overrides: Any) -> DeletionSettings:
     raw = {name: configured_value(f"{DELETIONS_SECTION}.{name}") for name in KEYS} | given
     problems = [values.describe_unknown_key(name, KEYS) for name in sorted(_find_unknown(given))]
     problems += [
-        f"{name} stands in config.toml, a file that is meant to be shared. Move it to .dlt/secrets.toml or to "
-        f"{environment_name(name)}; replace the secret if the file was shared already."
+        describe_misplaced(name, environment_name(name))
         for name in sorted(find_misplaced_secrets(DELETIONS_SECTION, KEYS))
     ]
-    read = {name: _read(name, raw.get(name), problems) for name in KEYS}
+    read = {name: read_value(KEYS[name], name, raw.get(name), problems) for name in KEYS}
     if not problems and not read["enabled"]:
         raise DeletionRefused(
             "not_enabled",
@@ -136,16 +135,6 @@ def _find_unknown(given: Mapping[str, Any]) -> set[str]:
     prefix = environment_name("")
     in_environment = {name.removeprefix(prefix).lower() for name in os.environ if name.startswith(prefix)}
     return (set(given) | in_environment | configured_names(DELETIONS_SECTION)) - set(KEYS)
-
-
-def _read(name: str, value: Any, problems: list[str]) -> Any:
-    key = KEYS[name]
-    try:
-        return key.default if values.is_missing(value) else key.read(value)
-    except ValueError as error:
-        shown = "" if key.secret else f" (got {values.abbreviate(value)})"
-        problems.append(f"{name} {error}{shown}. Valid: {key.valid}.")
-        return None
 
 
 def _find_credential_problems(raw: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from cockpit_source.deletions import guards
@@ -19,6 +19,7 @@ from cockpit_source.deletions.planner import (
     check_ledger,
     check_stop,
     find_refusals,
+    find_scopes,
     gather,
     read_inventory,
     read_usable_run,
@@ -120,7 +121,7 @@ def apply_plan(session: Session, plan_id: str, approve: Callable[[Plan], Approva
                 "approved_by": approval.approved_by,
                 "mode": approval.mode,
                 "plan_hash": plan.plan_hash,
-                "limits": to_dict(session),
+                "limits": asdict(session.limits()),
                 "resumed": history.is_started,
             },
         )
@@ -133,12 +134,6 @@ def _conclude(history: PlanHistory, plan: Plan) -> Applied:
     waits = [number for number, item in history.items.items() if item.is_open]
     text = f"Items {waits} were sent and are not settled. Run `cockpit deletions verify` until they are."
     return Applied(plan, states, Refusal("unsettled", text) if waits else None)
-
-
-def to_dict(session: Session) -> dict[str, object]:
-    """The limits in force now, for the ledger."""
-    limits = session.limits()
-    return {name: getattr(limits, name) for name in type(limits).__dataclass_fields__}
 
 
 def _check_plan(session: Session, history: PlanHistory, plan: Plan) -> None:
@@ -189,7 +184,7 @@ def _check_evidence(session: Session, history: PlanHistory, plan: Plan) -> None:
         if new.live.exists
         for refusal in _compare(old, new, removed)
     ]
-    found = find_refusals(session, facts, limits, all_history, done=removed, planned=len(plan.items))
+    found = find_refusals(session, facts, done=removed)
     grace = guards.check_grace(candidates, all_history, plan.query_hash, run, limits.grace_days)
     refuse([*changed, *found, *grace])
 
@@ -322,11 +317,7 @@ class _Run:
         """Read the item as it is now; whether there is nothing left to delete, which is recorded."""
         removed = _removed(self._plan, self._history())
         customer_id = item.candidate.customer_id
-        scopes = [
-            (scope.provider_instance_id, scope.reseller_id)
-            for scope in item.inventory.scopes
-            if (customer_id, scope.provider_instance_id) not in removed
-        ]
+        scopes = find_scopes(customer_id, item.inventory, removed)
         try:
             live = self._session.reader.read(customer_id, scopes)
         except DeletionRefused as refusal:

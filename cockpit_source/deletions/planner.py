@@ -60,7 +60,7 @@ def make_plan(session: Session, query: DeletionQuery) -> Plan | None:
     refuse(guards.check_grace(candidates, history, query.query_hash, run, limits.grace_days))
     facts = gather(session, candidates, inventory, run, limits, history)
     refuse(guards.check_existence(facts.items))
-    refuse(find_refusals(session, facts, limits, history))
+    refuse(find_refusals(session, facts))
     return _store(session, query, facts, limits)
 
 
@@ -139,21 +139,19 @@ def gather(
     that is being carried on.
     """
     session.say("Listing the customers.")
-    customers_live = session.reader.count_customers()
+    reader = session.reader
+    customers_live = reader.count_customers()
     customers = min(customers_live, run.customers_listed or 0)
-    refuse(_check_limits(session, len(candidates), planned, customers, limits, history))
+    sent_today = history.sent_within_a_day(session.clock.now())
+    left = len(candidates)
+    refuse(guards.check_limits(planned or left, customers, sent_today, limits, left=left))
     live: dict[str, LiveEvidence] = {}
     total = len({candidate.customer_id for candidate in candidates})
     for candidate in candidates:
         customer_id = candidate.customer_id
         if customer_id not in live:
             session.say(f"Reading customer {customer_id} ({len(live) + 1} of {total}).")
-            scopes = [
-                (scope.provider_instance_id, scope.reseller_id)
-                for scope in inventory[customer_id].scopes
-                if (customer_id, scope.provider_instance_id) not in done
-            ]
-            live[customer_id] = session.reader.read(customer_id, scopes)
+            live[customer_id] = reader.read(customer_id, find_scopes(customer_id, inventory[customer_id], done))
     items = tuple(
         PlanItem(number, candidate, inventory[candidate.customer_id], live[candidate.customer_id])
         for number, candidate in enumerate(candidates, start=1)
@@ -161,30 +159,24 @@ def gather(
     return Facts(run, customers_live, items)
 
 
-def find_refusals(
-    session: Session,
-    facts: Facts,
-    limits: Limits,
-    history: History,
-    *,
-    done: Collection[tuple[str, str | None]] = (),
-    planned: int | None = None,
-) -> list[Refusal]:
-    """What every guard says that looks at the gathered facts."""
-    customers = min(facts.customers_live, facts.run.customers_listed or 0)
+def find_scopes(
+    customer_id: str, evidence: InventoryEvidence, done: Collection[tuple[str, str | None]]
+) -> list[tuple[str, str | None]]:
+    """Provider instance and reseller of the scopes of a customer whose relationship is not among the removed ones."""
     return [
-        *guards.check_customer_count(facts.run, facts.customers_live),
-        *_check_limits(session, len(facts.items), planned, customers, limits, history),
-        *guards.check_protected(facts.items, session.protected()),
-        *guards.check_items(facts.items, done),
+        (scope.provider_instance_id, scope.reseller_id)
+        for scope in evidence.scopes
+        if (customer_id, scope.provider_instance_id) not in done
     ]
 
 
-def _check_limits(
-    session: Session, actions: int, planned: int | None, customers: int, limits: Limits, history: History
-) -> list[Refusal]:
-    sent_today = history.sent_within_a_day(session.clock.now())
-    return guards.check_limits(planned or actions, customers, sent_today, limits, left=actions)
+def find_refusals(session: Session, facts: Facts, *, done: Collection[tuple[str, str | None]] = ()) -> list[Refusal]:
+    """What the guards say of the gathered facts; the limits were checked when they were gathered."""
+    return [
+        *guards.check_customer_count(facts.run, facts.customers_live),
+        *guards.check_protected(facts.items, session.protected()),
+        *guards.check_items(facts.items, done),
+    ]
 
 
 def _describe_unknown(candidate: Candidate, evidence: InventoryEvidence | None) -> str:

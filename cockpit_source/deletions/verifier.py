@@ -110,7 +110,15 @@ def candidate_of(item: ItemHistory) -> Candidate:
 
 
 def _judge(session: Session, item: ItemHistory, candidate: Candidate, known: frozenset[str]) -> Verdict:
-    verdict = find_proof(session.client, candidate, item.correlation_ids, item.sent_at, known, now=session.clock.now)
+    verdict = find_proof(
+        session.client,
+        candidate,
+        item.correlation_ids,
+        item.sent_at,
+        known,
+        now=session.clock.now,
+        page_size=session.settings.api.page_size,
+    )
     if verdict.result is not None or item.sent_at is None:
         return verdict
     age = session.clock.now() - item.sent_at

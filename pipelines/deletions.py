@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from cockpit_source import CockpitError, create_pipeline
-from cockpit_source.deletions.applier import apply_plan, approve_unattended
+from cockpit_source.deletions.applier import apply_plan
+from cockpit_source.deletions.approval import approve_unattended
 from cockpit_source.deletions.planner import make_plan
 from cockpit_source.deletions.report import describe_blast_radius, describe_item
 from cockpit_source.deletions.selection import read_query

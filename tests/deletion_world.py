@@ -27,7 +27,8 @@ from starlette.responses import Response
 
 from cockpit_source.client import CockpitClient
 from cockpit_source.configuration import resolve_settings
-from cockpit_source.deletions.applier import apply_plan, approve_unattended
+from cockpit_source.deletions.applier import apply_plan
+from cockpit_source.deletions.approval import approve_unattended
 from cockpit_source.deletions.delete_client import DeleteClient
 from cockpit_source.deletions.inventory import Inventory
 from cockpit_source.deletions.ledger import open_ledger_at

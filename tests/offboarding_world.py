@@ -17,7 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from support import Inventory
 
 from cockpit_source.configuration import open_project
-from cockpit_source.deletions.applier import Applied, Approval, apply_plan
+from cockpit_source.deletions.applier import Applied, apply_plan
+from cockpit_source.deletions.approval import Approval
 from cockpit_source.deletions.history import History
 from cockpit_source.deletions.ledger import LedgerRecord, open_ledger
 from cockpit_source.deletions.ledger_place import ledger_place

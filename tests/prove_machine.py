@@ -81,7 +81,7 @@ CHANGES: dict[str, tuple[str, str, str]] = {
         "        if (entry := protected.find(item.candidate.customer_id, names)) is not None:\n",
         "        if (entry := None) is not None:\n",
     ),
-    "no approval": ("applier", "if given_hash.strip().lower() != plan.plan_hash:", "if False:"),
+    "no approval": ("approval", "if given_hash.strip().lower() != plan.plan_hash:", "if False:"),
     "the first need not be verified": ("applier", "if self._sent == 1 and not is_gone:", "if False:"),
     "no time between two": ("applier", "        self._wait_for_turn()\n", ""),
     "relationships that are left": (

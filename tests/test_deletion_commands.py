@@ -20,7 +20,7 @@ from support import new_id
 
 from cockpit_source.cli import main
 from cockpit_source.configuration import open_project
-from cockpit_source.deletions.applier import confirmation_words
+from cockpit_source.deletions.approval import confirmation_words
 from cockpit_source.deletions.records import read_plan
 from cockpit_source.deletions.settings import STOP_VARIABLE
 from cockpit_source.sandbox import CSP_CLIENT

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from cockpit_source.deletions import guards
+from cockpit_source.deletions.approval import Approval
 from cockpit_source.deletions.delete_client import DeleteClient, Delivery
 from cockpit_source.deletions.history import OPEN_STATES, UNSENT_STATES, ItemHistory, PlanHistory, State
 from cockpit_source.deletions.planner import (
@@ -48,14 +49,6 @@ FAILURES_IN_A_ROW = 2
 _GONE: frozenset[State] = frozenset({"verified", "already_absent"})
 
 Removed = frozenset[tuple[str, str | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """Who approved the plan, and how: interactive (the words were typed) or unattended (the whole hash was given)."""
-
-    approved_by: str
-    mode: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,36 +435,3 @@ class _Run:
             correlation_id=correlation_id,
             body=body,
         )
-
-
-def approve_unattended(plan: Plan, given_hash: str, approved_by: str) -> Approval:
-    """The approval of a run without a person. Raises DeletionRefused unless the hash is that of the plan, whole."""
-    if given_hash.strip().lower() != plan.plan_hash:
-        raise DeletionRefused(
-            "hash_differs",
-            f"--hash is not that of plan {plan.plan_id}. Take all 64 characters of it from `cockpit deletions show`.",
-        )
-    if not approved_by.strip():
-        raise DeletionRefused("not_approved", "--approved-by names nobody. Give the name of who approved the plan.")
-    return Approval(approved_by.strip(), "unattended")
-
-
-def confirmation_words(plan: Plan) -> str:
-    """What a person types: "delete 3 customers from portal.example.com"."""
-    deleted = sum(item.candidate.action == DELETE_CUSTOMER for item in plan.items)
-    removed = len(plan.items) - deleted
-    parts = [f"delete {deleted} customer{'s' * (deleted != 1)}"] if deleted else []
-    parts += [f"remove {removed} relationship{'s' * (removed != 1)}"] if removed else []
-    return f"{' and '.join(parts)} from {plan.tenant}"
-
-
-HASH_CHARACTERS = 8
-
-
-def approve_interactive(plan: Plan, typed_words: str, typed_hash: str, actor: str) -> Approval:
-    """The approval of a person. Raises DeletionRefused unless words and hash were typed as they should be."""
-    if " ".join(typed_words.split()) != confirmation_words(plan) or len(typed_hash.strip()) < HASH_CHARACTERS:
-        raise DeletionRefused("not_approved", "Those are not the words, so nothing was sent.")
-    if not plan.plan_hash.startswith(typed_hash.strip().lower()):
-        raise DeletionRefused("hash_differs", "That is not the beginning of the plan's hash, so nothing was sent.")
-    return Approval(actor, "interactive")

@@ -19,7 +19,7 @@ from cockpit_source.errors import EXIT_SOME_NOT_READ, ConfigurationError, Deleti
 if TYPE_CHECKING:
     import dlt
 
-    from cockpit_source.deletions.applier import Approval
+    from cockpit_source.deletions.approval import Approval
     from cockpit_source.deletions.records import Plan
     from cockpit_source.deletions.session import Session
 
@@ -144,7 +144,8 @@ def apply(
     if (plan_hash is None) != (approved_by is None):
         raise ConfigurationError("--hash and --approved-by go together, for a run that nobody watches.")
     pipeline = _open_pipeline(project, database, destination, dataset)
-    from cockpit_source.deletions.applier import apply_plan, approve_unattended
+    from cockpit_source.deletions.applier import apply_plan
+    from cockpit_source.deletions.approval import approve_unattended
     from cockpit_source.deletions.report import print_states, states_to_json
     from cockpit_source.report import create_console
 
@@ -275,7 +276,7 @@ def _open_session(pipeline: dlt.Pipeline, *, enabled_only: bool = True) -> Itera
 
 def _ask(plan: Plan) -> Approval:
     """Let a person at a terminal approve. Raises DeletionRefused where there is none, or the words are others."""
-    from cockpit_source.deletions.applier import HASH_CHARACTERS, approve_interactive, confirmation_words
+    from cockpit_source.deletions.approval import HASH_CHARACTERS, approve_interactive, confirmation_words
     from cockpit_source.deletions.report import describe_blast_radius, describe_item
 
     if not sys.stdin.isatty():

@@ -44,7 +44,9 @@ KEYS: dict[str, Key] = {
     "protected_file": Key(_read_path, "the path of a text file of customers that are never deleted"),
     "max_actions": Key(values.whole_number(0, 100_000), "a whole number from 0 to 100000, deletions a plan", 5),
     "max_percent": Key(
-        values.number(0, 100), "a number from 0 to 100, of all customers; 3 are allowed unless it is 0", 1.0
+        values.number(0, 100),
+        "a number from 0 to 100: deletions a plan in percent of all customers; 3 are allowed unless it is 0",
+        1.0,
     ),
     "max_actions_per_day": Key(
         values.whole_number(0, 100_000), "a whole number from 0 to 100000, deletions in 24 hours", 20

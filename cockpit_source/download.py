@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from urllib.parse import urlsplit
+from functools import partial
+from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import requests
 
@@ -36,7 +38,8 @@ def fetch_file(address: str, what: str) -> bytes:
             # says so that no password of ~/.netrc is sent
             session.auth = _send_nothing
             timeouts = (CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS)
-            with session.get(address, stream=True, timeout=timeouts) as response:
+            hooks = {"response": partial(_check_redirect, session, where)}
+            with session.get(address, stream=True, timeout=timeouts, hooks=hooks) as response:
                 _check_status(response, where)
                 return _read_body(response, where)
     except requests.RequestException as error:
@@ -48,13 +51,18 @@ def _send_nothing(request: requests.PreparedRequest) -> requests.PreparedRequest
     return request
 
 
+def _check_redirect(session: requests.Session, where: str, response: requests.Response, **_: Any) -> None:
+    """Called with every answer, before a redirect is followed."""
+    target = session.get_redirect_target(response)
+    url = urljoin(response.url, target) if target else response.url
+    if urlsplit(url).scheme != "https" and not is_loopback(url):
+        raise ConfigurationError(
+            f"{where} leads to {describe_address(url)}, which is not https: what comes from there could be changed "
+            "on its way. Correct the address; nothing was changed."
+        )
+
+
 def _check_status(response: requests.Response, where: str) -> None:
-    for hop in (*response.history, response):
-        if urlsplit(hop.url).scheme != "https" and not is_loopback(hop.url):
-            raise ConfigurationError(
-                f"{where} leads to {describe_address(hop.url)}, which is not https: what comes from there could be "
-                "changed on its way. Correct the address; nothing was changed."
-            )
     if response.status_code >= 500 or response.status_code == _TOO_MANY_REQUESTS:
         raise _unavailable(where, f"the server answered {response.status_code}")
     if not response.ok:

@@ -139,6 +139,8 @@ class _Checker:
 def _read_sku_id(text: str) -> str:
     if not text:
         raise ValueError("is empty")
+    if '"' in text:
+        raise ValueError(f"{abbreviate(text)} holds a quote")
     return text.lower() if is_uuid(text) else text
 
 

@@ -50,7 +50,7 @@ def describe_limit() -> str:
 
 def find_separator(text: str) -> str:
     """The separator of a CSV: semicolon where its first line has more of them, else comma."""
-    header, _, _ = text.partition("\n")
+    header, _, _ = text.lstrip().partition("\n")
     return ";" if header.count(";") > header.count(",") else ","
 
 
@@ -60,7 +60,7 @@ def read_lines(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     Raises:
         csv.Error: quotes do not fit; `line N: ` begins the message.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
     number = 1
     try:
         for cells in reader:

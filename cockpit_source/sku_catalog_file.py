@@ -51,12 +51,12 @@ class CatalogTable:
     def notes(self) -> list[str]:
         """What was left out or merged, in sentences."""
         told = (
-            (self.unfit_products, "lines were left out: their GUID is not one"),
-            (self.unfit_plans, "lines name no service plan: their Service_Plan_Id is not a GUID"),
-            (self.repeated, "lines tell a product and a service plan again, and were merged"),
-            (self.renamed, "products have several names; the others are in other_names"),
+            (self.unfit_products, "lines left out, because their GUID is not one"),
+            (self.unfit_plans, "lines without a service plan, because its id is not a GUID"),
+            (self.repeated, "lines that tell a product and a service plan again, merged"),
+            (self.renamed, "products with several names, of which the most frequent counts"),
         )
-        return [f"sku_catalog: {count:,} {what}." for count, what in told if count]
+        return [f"sku_catalog: {what}: {count:,}." for count, what in told if count]
 
 
 def parse_catalog(content: bytes, where: str) -> CatalogTable:

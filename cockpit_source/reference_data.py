@@ -207,14 +207,17 @@ def _load(pipeline: dlt.Pipeline, tenant_key: str, wanted: Mapping[str, list[Row
         # what a load left unfinished is in its spool, and is loaded anew by the next one
         with loading(pipeline), Warehouse(pipeline).held_open():
             abort_unfinished_package(pipeline)
-            pipeline.run(_create_source(tenant_key, wanted))
+            pipeline.run(reference_source(tenant_key, wanted))
     except DltException as error:
         abort_unfinished_package(pipeline)
         raise to_warehouse_error(error, describe_location(pipeline)) from error
 
 
-def _create_source(tenant_key: str, wanted: Mapping[str, list[Row] | None]) -> DltSource:
-    """A source of the schema that the loads of the inventory have, with these tables only."""
+def reference_source(tenant_key: str, wanted: Mapping[str, list[Row] | None]) -> DltSource:
+    """A dlt source of the schema that the loads of the inventory have, with these tables only.
+
+    Rows by table; those of the tenant are replaced by them, and left alone where they are None.
+    """
     resources = [_create_resource(REFERENCE_TABLES[name], tenant_key, rows) for name, rows in wanted.items()]
     return DltSource(dlt.Schema(SOURCE_NAME), SOURCE_NAME, resources)
 

@@ -62,15 +62,17 @@ def _create_schema() -> Any:
     import dlt
     from support import day
 
+    from cockpit_source.reference_data import reference_source
     from cockpit_source.source import PackagePart, RunFacts, package_source
     from cockpit_source.spool import to_batch
-    from cockpit_source.tables import COUNT, FLAG, RUNS, TEXT, TIME
+    from cockpit_source.tables import COUNT, FLAG, REFERENCE_TABLES, RUNS, TEXT, TIME
 
     pipeline = dlt.pipeline("merge_sql", destination="duckdb", dataset_name="cockpit")
     values = {TEXT: "", COUNT: 0, FLAG: False, TIME: day(0)}
     run = {column.name: values[column.type] for column in RUNS.columns}
     parts = [PackagePart(results=to_batch([]), listed={}, run=run)]
     pipeline.extract(package_source(parts, RunFacts("run", "tenant", boundary_timestamp=day(0))))
+    pipeline.extract(reference_source("tenant", dict.fromkeys(REFERENCE_TABLES, [])))
     return pipeline.default_schema
 
 

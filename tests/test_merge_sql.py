@@ -14,8 +14,10 @@ import sqlglot
 from generate_merge_sql import CREDENTIALS
 from sqlglot import exp
 
-from cockpit_source.tables import TABLES
+from cockpit_source.tables import REFERENCE_TABLES, TABLES
 
+ALL_TABLES = {**TABLES, **REFERENCE_TABLES}
+MARKED_TENANT = "tenant IN (SELECT m.tenant FROM {staging} m WHERE m.sku_id = '')"
 MARKED = "scope_key IN (SELECT m.scope_key FROM {staging} m WHERE m.sku_id = '')"
 
 
@@ -53,6 +55,15 @@ def test_only_marked_scopes_lose_their_licences(sql: dict[str, Any]) -> None:
     assert "sku_id <> ''" in insert
 
 
+@pytest.mark.parametrize("name", REFERENCE_TABLES)
+def test_only_marked_tenants_lose_their_lists(sql: dict[str, Any], name: str) -> None:
+    delete, insert = _flat(sql["merges"][name])
+    assert delete.startswith("DELETE FROM ")
+    assert delete.endswith(f"WHERE {MARKED_TENANT.format(staging=_staging(delete))};")
+    assert insert.startswith("INSERT INTO ")
+    assert "sku_id <> ''" in insert
+
+
 def test_only_marked_scopes_have_versions_retired(sql: dict[str, Any]) -> None:
     retire, insert = _flat(sql["merges"]["license_history"])
     assert MARKED.format(staging=_staging(retire)) in retire
@@ -65,7 +76,7 @@ def test_only_marked_scopes_have_versions_retired(sql: dict[str, Any]) -> None:
 
 def test_every_statement_can_be_parsed(sql: dict[str, Any]) -> None:
     """Those of the plain merges, with their temporary tables, too."""
-    assert set(sql["merges"]) == set(TABLES)
+    assert set(sql["merges"]) == set(ALL_TABLES)
     for statements in sql["merges"].values():
         for statement in statements:
             parsed = sqlglot.parse_one(statement, dialect=sql["dialect"])
@@ -74,7 +85,7 @@ def test_every_statement_can_be_parsed(sql: dict[str, Any]) -> None:
 
 
 def test_every_column_has_a_type(sql: dict[str, Any]) -> None:
-    for name, table in TABLES.items():
+    for name, table in ALL_TABLES.items():
         text = "\n".join(sql["creates"][name])
         for column in (*table.columns, *table.versioned_columns):
             assert re.search(rf"[\"`\[]?{column.name}[\"`\]]? [\"\w]+", text, re.IGNORECASE), (name, column.name)

@@ -15,6 +15,7 @@ CockpitError                 the message is written for the person who runs the 
 │   ├── TransportFailed      no complete answer arrived
 │   └── UnusableAnswer       an answer outside the contract
 ├── DiscoveryFailed          discovery found nothing to load                  (exit 1)
+├── ListUnavailable          the address of a list gives nothing: try again later (exit 1)
 ├── NothingToRetry           --retry-failed, and every scope was read        (exit 0)
 ├── RunStopped               the run ended before this call
 ├── DeletionRefused          a guard of the deletions: nothing was sent       (exit 4)
@@ -70,6 +71,10 @@ class SignInRefused(SignInError):
 
 class DiscoveryFailed(CockpitError):
     """Discovery found no scope to load."""
+
+
+class ListUnavailable(CockpitError):
+    """The address of a list that a user supplies gave nothing that can be used; it may later."""
 
 
 class NothingToRetry(CockpitError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -47,6 +48,16 @@ def mart_dialect(pipeline: dlt.Pipeline) -> Dialect:
         ) from None
 
 
+def require_tables(pipeline: dlt.Pipeline) -> None:
+    """Look whether there is anything to build marts on.
+
+    Raises:
+        WarehouseError: nothing was ever loaded.
+    """
+    with _opened(Warehouse(pipeline), read_only=True):
+        pass
+
+
 def create_marts(pipeline: dlt.Pipeline, options: MartOptions) -> CreatedMarts:
     """Create the views anew, all of them or none. `options.dialect` has to be that of `mart_dialect`.
 
@@ -55,18 +66,24 @@ def create_marts(pipeline: dlt.Pipeline, options: MartOptions) -> CreatedMarts:
     """
     warehouse = Warehouse(pipeline)
     marts = render_marts(options, naming=lambda name: f"{{{name}}}")
-    with warehouse.opened(read_only=False) as client:
-        if client is None or not client.has_table("runs"):
-            raise WarehouseError(
-                f"There are no tables yet in dataset {warehouse.dataset} of {warehouse.location}; marts need them. "
-                "Run `cockpit load` first."
-            )
+    with _opened(warehouse, read_only=False) as client:
         try:
             with client.transaction(keep=True):
                 _replace(client, marts)
         except DestinationException:
             _create_anew(client, marts, warehouse)
     return CreatedMarts(tuple(mart.name for mart in marts), warehouse.location, warehouse.dataset)
+
+
+@contextmanager
+def _opened(warehouse: Warehouse, *, read_only: bool) -> Iterator[DatasetClient]:
+    with warehouse.opened(read_only=read_only) as client:
+        if client is None or not client.has_table("runs"):
+            raise WarehouseError(
+                f"There are no tables yet in dataset {warehouse.dataset} of {warehouse.location}; marts need them. "
+                "Run `cockpit load` first."
+            )
+        yield client
 
 
 def _replace(client: DatasetClient, marts: Sequence[Mart]) -> None:

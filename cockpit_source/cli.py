@@ -280,6 +280,48 @@ def status(
     sys.exit(found.exit_code)
 
 
+@app.command(epilog="Example: cockpit marts --project /etc/cockpit --price-list prices.csv")
+def marts(
+    project: Project = None,
+    database: Database = None,
+    destination: Destination = "duckdb",
+    dataset: Dataset = "cockpit",
+    price_list: Annotated[
+        Path | None,
+        typer.Option(help="CSV with sku_id, unit_price, currency, valid_from; stays until another comes."),
+    ] = None,
+    sku_catalog: Annotated[
+        str | None, typer.Option(help="Path or https address of Microsoft's table of product names, as CSV.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create the marts: views that answer questions, in the dataset of the tables. Calls no API.
+
+    The views always show what was last loaded. Run this once, and again after an update of cockpit or with new lists;
+    a load does it too where refresh_marts is set.
+
+    Exit codes: 0 done, 1 nothing was loaded yet, 2 configuration or usage, 6 a load is running or the database is in
+    use.
+    """
+    enter_project(project)
+    from cockpit_source.configuration import resolve_mart_settings
+    from cockpit_source.marts.refresh import refresh_marts
+    from cockpit_source.marts_command import print_marts
+    from cockpit_source.pipeline import create_pipeline
+    from cockpit_source.report import create_console
+
+    settings = resolve_mart_settings(
+        price_list=None if price_list is None else str(price_list.absolute()), sku_catalog=sku_catalog
+    )
+    pipeline = create_pipeline(settings.tenant_key, destination=destination, database=database, dataset=dataset)
+    notes = create_console(stderr=True)
+    result = refresh_marts(pipeline, settings, note=lambda text: notes.print(text, soft_wrap=True))
+    if as_json:
+        create_console().print_json(data=result.to_dict())
+    else:
+        print_marts(result, create_console())
+
+
 @app.command(epilog="Example: cockpit prune --project /etc/cockpit --keep-days 90 --dry-run")
 def prune(
     keep_days: Annotated[int, typer.Option(min=0, max=36_500, help="Keep every row of these last days.")],

@@ -38,7 +38,7 @@ from cockpit_source.packages import (
     collect_packages,
 )
 from cockpit_source.pipeline import work_folder
-from cockpit_source.publish import publish_read_copy
+from cockpit_source.publish import publish_pipeline
 from cockpit_source.recovery import Run, RunOpener
 from cockpit_source.run_record import RunRecord
 from cockpit_source.runner_lock import RunnerLock, one_runner
@@ -48,7 +48,7 @@ from cockpit_source.settings import Settings
 from cockpit_source.source import batch_results, weigh
 from cockpit_source.spool import HELD, SKIPPED, read_batch, to_batch
 from cockpit_source.stopping import StopRequest
-from cockpit_source.warehouse import Warehouse, database_file, waiting_for_readers
+from cockpit_source.warehouse import Warehouse, waiting_for_readers
 
 MAX_UNREAD_SHOWN = 50
 _UNREAD_COLUMNS = list(UnreadScope.__dataclass_fields__)
@@ -197,20 +197,22 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
             is_full_list=order.full_list and not order.retry_failed,
         )
         run.spool.remove()
-        _publish(pipeline, settings, progress)
+        if settings.refresh_marts:
+            _refresh_marts(pipeline, settings, lock, progress)
+        if settings.publish_read_copy:
+            publish_pipeline(pipeline, wait_seconds=settings.lock_wait_seconds, note=progress.notes.append)
     return result
 
 
-def _publish(pipeline: dlt.Pipeline, settings: Settings, progress: LoadProgress) -> None:
-    """Publish the read copy of a DuckDB file, unless that is switched off."""
-    database = database_file(pipeline)
-    if settings.publish_read_copy and database is not None and pipeline.destination.destination_name == "duckdb":
-        publish_read_copy(
-            database,
-            pipeline.pipeline_name,
-            wait_seconds=settings.lock_wait_seconds,
-            note=progress.notes.append,
-        )
+def _refresh_marts(pipeline: dlt.Pipeline, settings: Settings, lock: RunnerLock, progress: LoadProgress) -> None:
+    """Refresh the marts; what goes wrong is noted, since the load itself is done."""
+    # takes time to import, and few loads need it
+    from cockpit_source.marts.refresh import refresh_locked
+
+    try:
+        progress.notes.extend(refresh_locked(pipeline, settings, lock).reference.notes)
+    except CockpitError as error:
+        progress.notes.append(f"The marts were not refreshed; the load is not affected. {error}")
 
 
 def _create_fetcher(client: CockpitClient, pacer: Pacer, settings: Settings, order: _Order) -> Fetcher:

@@ -13,6 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+import dlt
+
+from cockpit_source.warehouse import database_file
+
 # of linux/fs.h: share the blocks, where the file system can
 _FICLONE = 0x40049409
 _POLL_SECONDS = 0.1
@@ -21,6 +25,14 @@ _POLL_SECONDS = 0.1
 def read_copy_path(database: Path) -> Path:
     """Where the read copy of `database` lies."""
     return database.with_name(f"{database.stem}.read.duckdb")
+
+
+def publish_pipeline(pipeline: dlt.Pipeline, *, wait_seconds: float, note: Callable[[str], None]) -> bool:
+    """Publish the read copy of the pipeline's DuckDB file; False where it has none."""
+    database = database_file(pipeline)
+    if database is None or pipeline.destination.destination_name != "duckdb":
+        return False
+    return publish_read_copy(database, pipeline.pipeline_name, wait_seconds=wait_seconds, note=note)
 
 
 def publish_read_copy(database: Path, suffix: str, *, wait_seconds: float, note: Callable[[str], None]) -> bool:

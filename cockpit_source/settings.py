@@ -24,6 +24,7 @@ DEFAULT_TOKEN_SCOPE = "api://b92a36a4-feb8-4f47-a69c-29a180aa6d0a/.default"  # n
 CONNECT_TIMEOUT_SECONDS = 10.0
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
+ResellerScopes = Literal["same", "parts"]
 ScopeOrigin = Literal["lists", "tables", "file", "query", "discover"]
 
 # what is loaded is said in one of these ways, or by the product of the lists
@@ -141,7 +142,7 @@ class Settings:
     after_run_webhook: str | None = field(default=None, repr=False)
     price_list: str | None = None
     sku_catalog: str | None = None
-    reseller_scopes: str = "same"
+    reseller_scopes: ResellerScopes = "same"
     refresh_marts: bool = False
 
 
@@ -152,10 +153,20 @@ class MartSettings:
     tenant_key: str
     price_list: str | None = None
     sku_catalog: str | None = None
-    reseller_scopes: str = "same"
+    reseller_scopes: ResellerScopes = "same"
+    lock_wait_seconds: float = 120.0
+    publish_read_copy: bool = True
 
 
-MART_KEYS = ("tenant_key", "tenant", "price_list", "sku_catalog", "reseller_scopes")
+MART_KEYS = (
+    "tenant_key",
+    "tenant",
+    "price_list",
+    "sku_catalog",
+    "reseller_scopes",
+    "lock_wait_seconds",
+    "publish_read_copy",
+)
 
 
 def build_settings(raw: Mapping[str, Any], *, unknown: Sequence[str] = (), misplaced: Sequence[str] = ()) -> Settings:

@@ -115,7 +115,8 @@ def test_catalogue_is_replaced_as_a_whole(warehouse: Inventory) -> None:
     }
     assert list(result.notes) == NOTES
     assert catalog_of(warehouse) == (sorted(PRODUCTS, key=lambda row: row[0]), PLANS)
-    assert supply(warehouse, catalog=content).changed is False
+    again = supply(warehouse, catalog=content)
+    assert (again.changed, again.notes) == (False, ())
     only_e3 = b"".join(
         line for line in content.splitlines(keepends=True) if b"E5" not in line and b"VISIO" not in line
     )

@@ -72,7 +72,7 @@ def _create_schema() -> Any:
     run = {column.name: values[column.type] for column in RUNS.columns}
     parts = [PackagePart(results=to_batch([]), listed={}, run=run)]
     pipeline.extract(package_source(parts, RunFacts("run", "tenant", boundary_timestamp=day(0))))
-    pipeline.extract(reference_source("tenant", dict.fromkeys(REFERENCE_TABLES, [])))
+    pipeline.extract(reference_source("tenant", {name: [] for name in REFERENCE_TABLES}))
     return pipeline.default_schema
 
 

@@ -24,7 +24,8 @@ def _():
 
 @app.cell
 def _(mo):
-    ticker = mo.ui.refresh(options=["30s"], default_interval="30s")
+    ticker = mo.ui.refresh(options=["10s"], default_interval="10s")
+    mo.Html(f'<div class="ck-hidden">{ticker}</div>')
     return (ticker,)
 
 
@@ -56,15 +57,15 @@ def _(choices, database, get_version, mo, ready):
 
 @app.cell
 def _(choices, widgets):
-    choices.layout(widgets)
+    choices.layout(widgets, "Filters")
     return
 
 
 @app.cell
 def _(TABS, mo, ready):
     mo.stop(not ready)
-    tabs = mo.ui.tabs(dict.fromkeys(TABS, ""), label="")
-    tabs
+    tabs = mo.ui.tabs(dict.fromkeys(TABS, ""))
+    mo.Html(f'<nav aria-label="Pages">{tabs}</nav>')
     return (tabs,)
 
 
@@ -76,7 +77,7 @@ def _(choices, database, get_version, tabs):
     kind = choices.make_attention_kind(database) if tabs.value == "Attention" else None
     bad_only = choices.make_bad_only() if tabs.value == "Scope health" else None
     chosen = next((part for part in (period, kind, bad_only) if part is not None), None)
-    None if chosen is None else choices.layout(chosen)
+    None if chosen is None else choices.layout(chosen, "Choices of this tab")
     return bad_only, kind, period
 
 

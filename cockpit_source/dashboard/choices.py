@@ -34,20 +34,23 @@ def make_widgets(database: ShownDatabase) -> Any:
     widgets: dict[str, Any] = {
         "reseller": _dropdown(reseller, "Reseller"),
         "instance": _dropdown({_ALL: None} | options["instance"], "Provider instance"),
-        "customer": mo.ui.text(label="Customer", placeholder="part of the name, or id", debounce=400),
+        "customer": mo.ui.text(label="Customer", placeholder="name or id", debounce=400, full_width=True),
         "sku": _dropdown({_ALL: None} | options["sku"], "SKU"),
-        "kind": mo.ui.dropdown(_KINDS, value="Paid", label="Free or paid"),
-        "day": mo.ui.date(start=days["first_day"], stop=days["last_day"], value=days["last_day"], label="Day"),
+        "kind": mo.ui.dropdown(_KINDS, value="Paid", label="Free or paid", full_width=True),
+        "day": mo.ui.date(
+            start=days["first_day"], stop=days["last_day"], value=days["last_day"], label="Day", full_width=True
+        ),
     }
     if len(options["tenant"]) > 1:
         widgets = {"tenant": _dropdown({_ALL: None} | options["tenant"], "Tenant")} | widgets
     return mo.ui.dictionary(widgets)
 
 
-def layout(widgets: Any) -> mo.Html:
-    """Choices beside each other, as many as fit."""
+def layout(widgets: Any, name: str) -> mo.Html:
+    """Choices beside each other, as many as fit; `name` is what a screen reader calls them."""
     elements = list(widgets.elements.values()) if hasattr(widgets, "elements") else [widgets]
-    return mo.hstack(elements, justify="start", wrap=True, gap=1)
+    fields = "".join(f"<div>{mo.as_html(element).text}</div>" for element in elements)
+    return mo.Html(f'<section class="ck-choices" aria-label="{name}">{fields}</section>')
 
 
 def read_filters(database: ShownDatabase, widgets: Any) -> Filters:
@@ -95,6 +98,12 @@ def make_bad_only() -> Any:
 
 def render(page: Pages, tab: str, *, period: Any, kind: Any, bad_only: Any) -> mo.Html:
     """The open tab."""
+    return mo.Html(
+        f'<main aria-label="{tab}">{_page(page, tab, period=period, kind=kind, bad_only=bad_only).text}</main>'
+    )
+
+
+def _page(page: Pages, tab: str, *, period: Any, kind: Any, bad_only: Any) -> mo.Html:
     if tab == "Changes":
         from_date, to_date = (_day(period.value, name) for name in ("from", "to"))
         return page.changes(from_date, to_date)
@@ -117,7 +126,7 @@ def _day(chosen: dict[str, Any], name: str) -> date:
 
 
 def _dropdown(options: dict[str, Any], label: str) -> Any:
-    return mo.ui.dropdown(options, value=_ALL, label=label, searchable=len(options) > 12)
+    return mo.ui.dropdown(options, value=_ALL, label=label, searchable=len(options) > 12, full_width=True)
 
 
 def _options(database: ShownDatabase, query: queries.Query) -> dict[str, str]:

@@ -54,20 +54,15 @@ class Pages:
             parts.cards([*self._seat_cards(), *self._reclaimable_cards()]),
             parts.cards([*self._change_cards(days["first_day"], last_day), *self._coverage_cards()]),
             self._left_out(),
-            mo.hstack(
-                [
-                    parts.stack(
-                        parts.heading(f"Seats by day, last {queries.TREND_DAYS} days"),
-                        charts.trend(self.rows(queries.trend(self._filters, last_day))),
-                    ),
-                    parts.stack(
-                        parts.heading("Most unassigned seats, by SKU"),
-                        charts.unassigned_by_sku(self.rows(queries.unassigned_by_sku(self._filters))),
-                    ),
-                ],
-                widths="equal",
-                wrap=True,
-                gap=2,
+            parts.side_by_side(
+                parts.stack(
+                    parts.heading(f"Seats by day, last {queries.TREND_DAYS} days"),
+                    charts.trend(self.rows(queries.trend(self._filters, last_day))),
+                ),
+                parts.stack(
+                    parts.heading("Most unassigned seats, by SKU"),
+                    charts.unassigned_by_sku(self.rows(queries.unassigned_by_sku(self._filters))),
+                ),
             ),
         )
 

@@ -69,9 +69,13 @@ def stack(*parts: Any) -> mo.Html:
     return mo.vstack([part for part in parts if part is not None], gap=1)
 
 
+def side_by_side(*parts: mo.Html) -> mo.Html:
+    """Parts beside each other where there is room, else below each other."""
+    return mo.Html(f'<div class="ck-charts">{"".join(f"<div>{part.text}</div>" for part in parts)}</div>')
+
+
 Format = Callable[[Any], str]
 
-_COUNT: Format = lambda value: words.count(value)  # noqa: E731
 _FORMATS: Mapping[str, Format] = {
     "total_seats": words.count,
     "assigned_seats": words.count,
@@ -136,7 +140,7 @@ def table(rows: pa.Table, file_name: str, *, hidden: Sequence[str] = (), empty: 
         show_column_summaries=False,
         show_data_types=False,
         show_download=False,
-        format_mapping={heading: _FORMATS[name] for name, heading in names.items() if name in _FORMATS},
+        format_mapping={heading: _FORMATS.get(name, words.cell) for name, heading in names.items()},
         text_justify_columns={heading: "right" if name in _RIGHT else "left" for name, heading in names.items()},
         max_columns=None,
     )
@@ -146,7 +150,8 @@ def table(rows: pa.Table, file_name: str, *, hidden: Sequence[str] = (), empty: 
 def download(rows: pa.Table, file_name: str) -> mo.Html:
     """A button for all rows as CSV, which is made when it is pressed."""
     label = f"Download CSV ({words.plural(rows.num_rows, 'row')})"
-    return mo.download(lambda: to_csv(rows), filename=f"{file_name}.csv", mimetype="text/csv", label=label)
+    button = mo.download(lambda: to_csv(rows), filename=f"{file_name}.csv", mimetype="text/csv", label=label)
+    return mo.Html(f"<div>{button.text}</div>")
 
 
 def to_csv(rows: pa.Table) -> bytes:

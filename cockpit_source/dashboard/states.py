@@ -60,4 +60,4 @@ def _missing(database: ShownDatabase) -> mo.Html:
     )
 
 
-_RETURNS = "This page looks for it every half minute."
+_RETURNS = "This page looks for it every ten seconds."

@@ -68,6 +68,11 @@ def kind(name: str) -> str:
     return KINDS.get(name, name.replace("_", " ").capitalize())
 
 
+def cell(value: Any) -> str:
+    """A value of a table for which there is no form of its own."""
+    return NOT_TOLD if value is None else str(value)
+
+
 def plural(number: int, one: str, many: str | None = None) -> str:
     """1 seat, 2 seats."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

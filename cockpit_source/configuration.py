@@ -27,13 +27,16 @@ from cockpit_source.errors import ConfigurationError
 from cockpit_source.redaction import redact
 from cockpit_source.settings import (
     KEYS,
+    MART_KEYS,
     SCOPE_LISTS,
     SCOPE_WAYS,
     SECTION,
     Key,
+    MartSettings,
     Settings,
     build_settings,
     environment_name,
+    read_mart_settings,
     read_tenant_key,
 )
 
@@ -70,6 +73,16 @@ def resolve_tenant_key() -> str:
         ConfigurationError: neither `tenant_key` nor `tenant` is given, or the one that counts is wrong.
     """
     return read_tenant_key({name: _read(name) for name in ("tenant_key", "tenant")})
+
+
+def resolve_mart_settings(**overrides: Any) -> MartSettings:
+    """`MartSettings` from dlt's configuration; a keyword argument that is not None wins over it.
+
+    Raises:
+        ConfigurationError: a key of `MART_KEYS` is wrong, or there is no tenant.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return read_mart_settings({name: _read(name) for name in MART_KEYS} | given)
 
 
 def configuration_files() -> list[tuple[Path, bool]]:

@@ -6,16 +6,14 @@ next package is fetched while one loads. A run that was killed is carried on, or
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 import dlt
 import pyarrow as pa
@@ -23,7 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cockpit_source.client import CockpitClient
-from cockpit_source.configuration import configured_value, resolve_settings
+from cockpit_source.configuration import resolve_settings
+from cockpit_source.dlt_options import loading
 from cockpit_source.drop_guard import DropGuard, quarantine
 from cockpit_source.errors import CockpitError, NothingToRetry
 from cockpit_source.fetch import Fetcher, utc_now
@@ -135,9 +134,7 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
     folder = work_folder(pipeline)
     warehouse = Warehouse(pipeline)
     with (
-        dlt.config.values(_dlt_options(pipeline)),
-        _frugal_arrow(),
-        _quiet_dlt(),
+        loading(pipeline),
         one_runner(pipeline) as lock,
         waiting_for_readers(
             settings.lock_wait_seconds, progress.notes.append, lambda: order.stop_request.reason is not None
@@ -214,44 +211,6 @@ def _publish(pipeline: dlt.Pipeline, settings: Settings, progress: LoadProgress)
             wait_seconds=settings.lock_wait_seconds,
             note=progress.notes.append,
         )
-
-
-@contextmanager
-def _quiet_dlt() -> Iterator[None]:
-    """What a destination refuses is said in our words; dlt logs a stack trace of each try, unless a level is set."""
-    logger = logging.getLogger("dlt")
-    usual = logger.level
-    if configured_value("runtime.log_level") is None:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(usual)
-
-
-@contextmanager
-def _frugal_arrow() -> Iterator[None]:
-    """Arrow's own allocator keeps what it once had, some 70 MiB in a long load; the system's gives it back."""
-    usual = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        yield
-    finally:
-        pa.set_memory_pool(usual)
-
-
-def _dlt_options(pipeline: dlt.Pipeline) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        # completed jobs would pile up in the working directory
-        "load.delete_completed_jobs": True,
-        "normalize.workers": 1,
-    }
-    if pipeline.destination.destination_name == "duckdb":
-        # one writer at a time is as fast on DuckDB, and takes 100 MiB less
-        options["load.workers"] = 1
-        # or every checkpoint writes the staged rows too
-        options["load.truncate_staging_dataset"] = True
-    return options
 
 
 def _create_fetcher(client: CockpitClient, pacer: Pacer, settings: Settings, order: _Order) -> Fetcher:

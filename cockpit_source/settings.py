@@ -74,6 +74,14 @@ KEYS: dict[str, Key] = {
     "publish_read_copy": Key(values.read_flag, "true or false: copy the DuckDB file for readers after a run", True),
     "after_run_command": Key(values.read_text, "a command that runs after every load"),
     "after_run_webhook": Key(values.read_webhook, "an https address, told of every load", secret=True),
+    "price_list": Key(values.read_text, "the path of a CSV file with prices of SKUs"),
+    "sku_catalog": Key(values.read_place, "the path or https address of Microsoft's table of product names, as CSV"),
+    "reseller_scopes": Key(
+        values.one_of("same", "parts"),
+        '"same": a customer read with and without reseller has the same seats, counted once; "parts": each is a part',
+        "same",
+    ),
+    "refresh_marts": Key(values.read_flag, "true or false: refresh the marts after every load", False),
 }
 
 _TENANT_MISSING = f"tenant is missing. Valid: {KEYS['tenant'].valid}."
@@ -131,6 +139,23 @@ class Settings:
     gdap_relationships: bool = False
     after_run_command: str | None = None
     after_run_webhook: str | None = field(default=None, repr=False)
+    price_list: str | None = None
+    sku_catalog: str | None = None
+    reseller_scopes: str = "same"
+    refresh_marts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MartSettings:
+    """What the marts need of the settings, which is neither credentials nor scopes."""
+
+    tenant_key: str
+    price_list: str | None = None
+    sku_catalog: str | None = None
+    reseller_scopes: str = "same"
+
+
+MART_KEYS = ("tenant_key", "tenant", "price_list", "sku_catalog", "reseller_scopes")
 
 
 def build_settings(raw: Mapping[str, Any], *, unknown: Sequence[str] = (), misplaced: Sequence[str] = ()) -> Settings:
@@ -165,6 +190,19 @@ def read_tenant_key(raw: Mapping[str, Any]) -> str:
     if tenant_key is None:
         raise ConfigurationError(_compose_message(problems or [_TENANT_MISSING]))
     return tenant_key.lower()
+
+
+def read_mart_settings(raw: Mapping[str, Any]) -> MartSettings:
+    """`MartSettings` from the raw values of `MART_KEYS`; whatever else is wrong does not matter.
+
+    Raises:
+        ConfigurationError: one message that names every key that is wrong or missing.
+    """
+    problems: list[str] = []
+    read = {name: read_value(KEYS[name], name, raw.get(name), problems) for name in MART_KEYS[2:]}
+    if problems:
+        raise ConfigurationError(_compose_message(problems))
+    return MartSettings(read_tenant_key(raw), **read)
 
 
 def environment_name(name: str) -> str:
@@ -266,6 +304,10 @@ def _assemble(read: Mapping[str, Any]) -> Settings:
                 "gdap_relationships",
                 "after_run_command",
                 "after_run_webhook",
+                "price_list",
+                "sku_catalog",
+                "reseller_scopes",
+                "refresh_marts",
             )
         },
     )

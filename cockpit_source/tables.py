@@ -18,17 +18,24 @@ TEXT = pa.string()
 COUNT = pa.int64()
 FLAG = pa.bool_()
 TIME = pa.timestamp("us", tz="UTC")
+DAY = pa.date32()
+PRICE = pa.decimal128(18, 4)
 
 MARKER_SKU_ID = ""
 LOAD_ID = "_dlt_load_id"
 
-Sync = Literal["merge", "scope delete-insert", "scope scd2"]
+Sync = Literal["merge", "scope delete-insert", "scope scd2", "tenant delete-insert"]
 
 _SCOPED = {
     "source_filter": f"sku_id <> '{MARKER_SKU_ID}'",
     "destination_scope": (
         f"scope_key IN (SELECT m.scope_key FROM {{staging_table}} m WHERE m.sku_id = '{MARKER_SKU_ID}')"
     ),
+}
+# as above, with one marker for the whole list of a tenant
+_BY_TENANT = {
+    "source_filter": f"sku_id <> '{MARKER_SKU_ID}'",
+    "destination_scope": f"tenant IN (SELECT m.tenant FROM {{staging_table}} m WHERE m.sku_id = '{MARKER_SKU_ID}')",
 }
 
 
@@ -71,8 +78,8 @@ class Table:
                 "boundary_timestamp": boundary_timestamp,
                 **_SCOPED,
             }
-        scoped = _SCOPED if self.sync == "scope delete-insert" else {}
-        return {"disposition": "merge", "strategy": "delete-insert", **scoped}
+        replaced = {"scope delete-insert": _SCOPED, "tenant delete-insert": _BY_TENANT}.get(self.sync, {})
+        return {"disposition": "merge", "strategy": "delete-insert", **replaced}
 
     def column_hints(self) -> dict[str, Any]:
         """dlt's column hints, with the descriptions."""
@@ -97,8 +104,9 @@ _SCOPE = (
     _required("provider_instance_id", TEXT, "CloudCockpit id of the provider instance, lower case"),
     _column("reseller_id", TEXT, "reseller that the call was narrowed to; null for none"),
 )
+_SKU_ID = _required("sku_id", TEXT, "Microsoft product SKU, lower case when it is a UUID")
 _SKU = (
-    _required("sku_id", TEXT, "Microsoft product SKU, lower case when it is a UUID"),
+    _SKU_ID,
     _required("occurrence", COUNT, "0, or the number of the repeat when one answer lists a SKU more than once"),
     _column("sku_name", TEXT, "product name as the API gives it"),
     _column("total_licenses", COUNT, "seats in total; by Microsoft's model active plus warning units"),
@@ -338,6 +346,53 @@ GDAP_RELATIONSHIPS = Table(
     ),
 )
 
+SKU_PRICES = Table(
+    "sku_prices",
+    "a price of a SKU from a day on",
+    "The price list that `price_list` names; empty without one.",
+    ("tenant", "sku_id", "valid_from"),
+    "tenant delete-insert",
+    (
+        _TENANT,
+        _SKU_ID,
+        _required("unit_price", PRICE, "price of one seat, as the list gives it; 0 is a price"),
+        _required("currency", TEXT, "ISO 4217 code, upper case; one for all prices of a SKU"),
+        _required("valid_from", DAY, "first day on which the price holds, until the next one of the SKU"),
+        _LOAD_ID,
+    ),
+)
+SKU_CATALOG = Table(
+    "sku_catalog",
+    "a SKU in Microsoft's table of product names",
+    "Microsoft's product names, from the table that `sku_catalog` names; empty without one.",
+    ("tenant", "sku_id"),
+    "tenant delete-insert",
+    (
+        _TENANT,
+        _required("sku_id", TEXT, "Microsoft product SKU, lower case"),
+        _column("part_number", TEXT, "Microsoft's String_Id, such as SPE_E3"),
+        _column("official_name", TEXT, "the name on most lines of the SKU, of several the first in the table"),
+        _column("other_names", TEXT, "JSON list of its other names, in the order of the table; null for none"),
+        _required("service_plans", COUNT, "service plans in the SKU"),
+        _LOAD_ID,
+    ),
+)
+SKU_SERVICE_PLANS = Table(
+    "sku_service_plans",
+    "a service plan in a SKU",
+    "The service plans of each SKU, from the same table as sku_catalog.",
+    ("tenant", "sku_id", "service_plan_id"),
+    "tenant delete-insert",
+    (
+        _TENANT,
+        _required("sku_id", TEXT, "Microsoft product SKU, lower case"),
+        _required("service_plan_id", TEXT, "Microsoft's id of the service plan, lower case"),
+        _column("service_plan_name", TEXT, "Microsoft's technical name of the plan, such as EXCHANGE_S_ENTERPRISE"),
+        _column("friendly_name", TEXT, "its name for people"),
+        _LOAD_ID,
+    ),
+)
+
 TABLES: Mapping[str, Table] = {
     table.name: table
     for table in (
@@ -355,3 +410,5 @@ TABLES: Mapping[str, Table] = {
 }
 # filled by discovery, not from the outcomes of scopes
 LISTED_TABLES = (CUSTOMERS, PROVIDER_INSTANCES, RESELLERS, GDAP_RELATIONSHIPS)
+# filled by what users supply, in runs of their own
+REFERENCE_TABLES: Mapping[str, Table] = {table.name: table for table in (SKU_PRICES, SKU_CATALOG, SKU_SERVICE_PLANS)}

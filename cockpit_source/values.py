@@ -92,7 +92,7 @@ def read_webhook(value: object) -> str:
     return text
 
 
-def _split_url(text: str) -> SplitResult:
+def _split_url(text: str, danger: str = "would send credentials unencrypted") -> SplitResult:
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname or "", parts.port
@@ -101,8 +101,31 @@ def _split_url(text: str) -> SplitResult:
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError("is not an address that begins with https://")
     if parts.scheme == "http" and not is_loopback_host(host):
-        raise ValueError("would send credentials unencrypted: http is allowed for this machine only")
+        raise ValueError(f"{danger}: http is allowed for this machine only")
     return parts
+
+
+def read_place(value: object) -> str:
+    """The path of a file, or an address from which it is fetched."""
+    text = read_text(value)
+    if "://" not in text:
+        return text
+    parts = _split_url(text, "could be changed on its way")
+    if parts.username or parts.password:
+        raise ValueError("holds a user or a password, which does not belong there")
+    return text
+
+
+def one_of(*choices: str) -> Callable[[Any], str]:
+    """A reader of one of a few words, in either case."""
+
+    def read(value: Any) -> str:
+        text = read_text(value).lower()
+        if text not in choices:
+            raise ValueError("is not known")
+        return text
+
+    return read
 
 
 def read_flag(value: object) -> bool:

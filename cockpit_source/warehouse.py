@@ -156,7 +156,7 @@ class Warehouse:
                 yield DatasetClient(client)
         except DestinationUndefinedEntity as error:
             raise WarehouseError(
-                f"Dataset {self.dataset} in {self.location} lacks what this version reads: {_reason(error)}. "
+                f"Dataset {self.dataset} in {self.location} lacks what this version reads: {describe_reason(error)}. "
                 "`cockpit load` adds it. Nothing was changed."
             ) from error
 
@@ -225,7 +225,7 @@ class Warehouse:
             raise
         except (WarehouseError, DestinationUndefinedEntity) as error:
             raise ConfigurationError(
-                f"scopes_query failed: {_reason(error)}. Correct the SQL; it runs on {self.location}."
+                f"scopes_query failed: {describe_reason(error)}. Correct the SQL; it runs on {self.location}."
             ) from error
 
     def _select_from(self, table_name: str, columns: str, condition: str, *values: Any) -> Iterator[pa.Table]:
@@ -296,7 +296,7 @@ def database_file(pipeline: dlt.Pipeline) -> Path | None:
 
 def to_warehouse_error(error: BaseException, location: str) -> WarehouseError:
     """Our error for what dlt or the database raised."""
-    reason = _reason(error)
+    reason = describe_reason(error)
     if holder := _LOCK_HOLDER.search(reason):
         return WarehouseBusy(
             f"The database {location} is in use by process {holder['pid']} ({holder['program']}). "
@@ -309,7 +309,7 @@ def to_warehouse_error(error: BaseException, location: str) -> WarehouseError:
     )
 
 
-def _reason(error: BaseException) -> str:
+def describe_reason(error: BaseException) -> str:
     """The first line of the root cause, redacted."""
     while isinstance(error, PipelineStepFailed) and error.exception is not None:
         error = error.exception

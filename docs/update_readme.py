@@ -30,7 +30,7 @@ from typing import Any
 from cockpit_source.deletions import settings as deletion_settings
 from cockpit_source.deletions.ledger_tables import LEDGER_DATASET, LEDGER_TABLES, LedgerTable
 from cockpit_source.settings import KEYS, Key
-from cockpit_source.tables import TABLES, Column, Table
+from cockpit_source.tables import REFERENCE_TABLES, TABLES, Column, Table
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -52,13 +52,14 @@ _SYNC_WORDS = {
     "merge": "merge",
     "scope delete-insert": "merge, delete-insert by scope",
     "scope scd2": "merge, scd2 by scope",
+    "tenant delete-insert": "merge, delete-insert by tenant",
 }
 
 
 def render_tables() -> str:
     """The tables with grain, key and write disposition, as Markdown."""
     lines = ["| table | one row is | key | write disposition |", "| --- | --- | --- | --- |"]
-    for table in TABLES.values():
+    for table in (*TABLES.values(), *REFERENCE_TABLES.values()):
         lines.append(f"| `{table.name}` | {table.grain} | {', '.join(table.key)} | {_SYNC_WORDS[table.sync]} |")
     return "\n".join(lines)
 
@@ -69,10 +70,12 @@ def render_tables_page() -> str:
         "# Tables and columns\n\n"
         "Written by `make readme` from [`cockpit_source/tables.py`](../cockpit_source/tables.py); a test holds it\n"
         "against the code. The same descriptions are in dlt's schema of the pipeline. Every time is UTC. Types are\n"
-        "those of DuckDB. The last three are of the [deletions](deletions.md), in a dataset of their own.\n"
+        "those of DuckDB. The tables `sku_*` hold what users supply ([reference data](reference-data.md)). The last\n"
+        "three are of the [deletions](deletions.md), in a dataset of their own.\n"
     )
     ledger = "".join(map(_render_ledger_table, LEDGER_TABLES.values()))
-    return head + "".join(map(_render_table, TABLES.values())) + ledger
+    tables = (*TABLES.values(), *REFERENCE_TABLES.values())
+    return head + "".join(map(_render_table, tables)) + ledger
 
 
 def _render_ledger_table(table: LedgerTable) -> str:
@@ -105,6 +108,8 @@ _TYPES = {
     "string": "VARCHAR",
     "int64": "BIGINT",
     "bool": "BOOLEAN",
+    "date32[day]": "DATE",
+    "decimal128(18, 4)": "DECIMAL(18,4)",
     "timestamp[us, tz=UTC]": "TIMESTAMP WITH TIME ZONE",
 }
 

@@ -104,6 +104,10 @@ def test_every_key_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch
         "page_size": "100",
         "contact_data": "true",
         "gdap_relationships": "false",
+        "price_list": "prices.csv",
+        "sku_catalog": "https://example.com/names.csv",
+        "reseller_scopes": "parts",
+        "refresh_marts": "true",
         "after_run_command": "notify",
         "after_run_webhook": "https://hooks.example.com/x",
     }
@@ -130,6 +134,10 @@ def test_every_key_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch
         "page_size": 100,
         "contact_data": True,
         "gdap_relationships": False,
+        "price_list": "prices.csv",
+        "sku_catalog": "https://example.com/names.csv",
+        "reseller_scopes": "parts",
+        "refresh_marts": True,
         "after_run_command": "notify",
         "after_run_webhook": "https://hooks.example.com/x",
     }

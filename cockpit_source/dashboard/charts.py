@@ -56,7 +56,7 @@ def unassigned_by_sku(rows: pa.Table) -> Any:
         .mark_bar(color=UNASSIGNED, cornerRadiusEnd=3)
         .encode(
             x=alt.X("seats:Q", title=None, axis=alt.Axis(labelExpr=_SHORT, tickCount=4)),
-            y=alt.Y("product:N", title=None, sort=None, axis=alt.Axis(labelLimit=150, ticks=False, domain=False)),
+            y=alt.Y("product:N", title=None, sort=None, axis=alt.Axis(labelLimit=180, ticks=False, domain=False)),
             tooltip=[
                 alt.Tooltip("product:N", title="Product"),
                 alt.Tooltip("seats:Q", title="Unassigned", format=","),

@@ -10,7 +10,7 @@ import marimo as mo
 from cockpit_source.dashboard import queries, words
 from cockpit_source.dashboard.database import ShownDatabase
 from cockpit_source.dashboard.filters import DIRECT, Filters
-from cockpit_source.dashboard.pages import Pages, describe_moment
+from cockpit_source.dashboard.pages import Pages
 
 _ALL = "All"
 _KINDS = {"Paid": "paid", "Free": "free", "Both": "all"}
@@ -21,7 +21,7 @@ def header(database: ShownDatabase) -> mo.Html:
     run = database.query(queries.last_run().sql).to_pylist()[0]
     return mo.Html(
         '<header class="ck-header"><h1>Licence inventory</h1>'
-        f"<p>As last loaded: run of {words.text(describe_moment(run['started_at']))}, "
+        f"<p>As last loaded: run of {words.text(words.moment_and_age(run['started_at']))}, "
         f'<span class="ck-status">{words.text(run["status"])}</span>. Times are UTC.</p></header>'
     )
 

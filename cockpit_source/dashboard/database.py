@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -92,9 +93,15 @@ class ShownDatabase:
         return Condition("unbuilt", ", ".join(missing)) if missing else Condition("ready")
 
     def query(self, sql: str, values: Mapping[str, Any] | None = None) -> pa.Table:
-        """The result of a SELECT; table names need no dataset. Small results are kept until the copy is replaced."""
+        """The result of a SELECT; table names need no dataset. Small results are kept for a short while."""
         wanted = {name: value for name, value in (values or {}).items() if f"${name}" in sql}
-        key = (self.version, sql, tuple(sorted((name, _hashable(value)) for name, value in wanted.items())))
+        # ages count from now, so that no result is kept for longer than a minute
+        key = (
+            int(time.time() // 60),
+            self.version,
+            sql,
+            tuple(sorted((name, _hashable(value)) for name, value in wanted.items())),
+        )
         with self._lock:
             if key in self._results:
                 self._results.move_to_end(key)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import marimo as mo
@@ -63,6 +62,15 @@ class Pages:
                     parts.heading("Most unassigned seats, by SKU"),
                     charts.unassigned_by_sku(self.rows(queries.unassigned_by_sku(self._filters))),
                 ),
+            ),
+            mo.accordion(
+                {
+                    "What the figures mean": lambda: parts.table(self.rows(queries.definitions()), "metrics"),
+                    "What the data say about open questions": lambda: parts.table(
+                        self.rows(queries.checks()), "checks", hidden=("tenant",)
+                    ),
+                },
+                lazy=True,
             ),
         )
 
@@ -240,6 +248,9 @@ class Pages:
 
     # ---- attention, scope health
 
+    def _always_newest(self) -> str:
+        return "" if self._filters.day is None else " The chosen day does not apply here."
+
     def attention(self, kind: str | None) -> mo.Html:
         """What somebody should look at."""
         kinds = self.rows(queries.attention_kinds(self._filters)).to_pylist()
@@ -253,7 +264,9 @@ class Pages:
             for row in kinds
         ]
         return parts.stack(
-            parts.heading("Attention", "What the newest inventory shows that somebody should look at."),
+            parts.heading(
+                "Attention", f"What the newest inventory shows that somebody should look at.{self._always_newest()}"
+            ),
             parts.cards(figures) if figures else None,
             parts.table(
                 self.rows(queries.attention_rows(self._filters, kind)),
@@ -274,7 +287,7 @@ class Pages:
             parts.heading(
                 "Scope health",
                 "A scope is a customer in a provider instance, with or without a reseller: one call of the API. One "
-                "that was not read keeps the figures of its last good read.",
+                f"that was not read keeps the figures of its last good read.{self._always_newest()}",
             ),
             parts.cards(figures),
             parts.table(
@@ -321,16 +334,3 @@ class Pages:
             parts.heading("Records"),
             parts.table(self.rows(queries.ledger_events(LEDGER_DATASET)), "deletion_events", empty="No record yet."),
         )
-
-
-def describe_moment(moment: datetime | None) -> str:
-    """A time with its age beside."""
-    if moment is None:
-        return words.NOT_TOLD
-    hours = (datetime.now(UTC) - moment.astimezone(UTC)).total_seconds() / 3600
-    return f"{words.moment(moment.astimezone(UTC))} ({words.age(hours)} ago)"
-
-
-def with_kind(filters: Filters, kind: Any) -> Filters:
-    """The filters with another choice of free or paid."""
-    return replace(filters, kind=kind)

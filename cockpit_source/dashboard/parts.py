@@ -100,10 +100,17 @@ _FORMATS: Mapping[str, Format] = {
     "planned_at": words.moment,
     "result_at": words.moment,
     "kind": words.kind,
+    "rows_checked": words.count,
+    "rows_telling": words.count,
+    "rows_holding": words.count,
+    "share_holding": words.share,
+    "holds": words.yes_or_no,
+    "has_active_gdap": words.yes_or_no,
     "unit_price": lambda value: words.NOT_TOLD if value is None else f"{value:,.2f}",
     "is_free": lambda value: "free" if value else "paid",
 }
-_RIGHT = frozenset(name for name in _FORMATS if name not in ("kind", "is_free") and not name.endswith("_at")) | {
+_LEFT = frozenset({"kind", "is_free", "holds", "has_active_gdap"})
+_RIGHT = {name for name in _FORMATS if name not in _LEFT and not name.endswith("_at")} | {
     "http_status",
     "seq",
     "item",
@@ -119,6 +126,13 @@ _HEADINGS = {
     "is_free": "free or paid",
     "skus": "SKUs",
     "row_count": "rows",
+    "http_status": "HTTP status",
+    "last_good_at": "last read well",
+    "delisted_at": "delisted",
+    "recorded_at": "recorded",
+    "planned_at": "planned",
+    "result_at": "result since",
+    "has_active_gdap": "active GDAP",
 }
 
 

@@ -11,6 +11,7 @@ from datetime import date
 from typing import Any
 
 from cockpit_source.dashboard.filters import Filters
+from cockpit_source.marts import MartOptions, seat_changes_sql
 
 TREND_DAYS = 90
 VIEWED_SPANS = (1, 7, 30)
@@ -65,8 +66,11 @@ def choices() -> dict[str, Query]:
 
 
 def days() -> Query:
-    """The first and the last day of the history."""
-    return Query("SELECT min(snapshot_date) AS first_day, max(snapshot_date) AS last_day FROM fct_daily_totals")
+    """The first and the last day of the history, which goes on to today."""
+    return Query(
+        "SELECT CAST(min(started_at) AT TIME ZONE 'UTC' AS DATE) AS first_day, "
+        "CAST(now() AT TIME ZONE 'UTC' AS DATE) AS last_day FROM runs"
+    )
 
 
 def last_run() -> Query:
@@ -158,6 +162,19 @@ GROUP BY sku_id HAVING sum(unassigned_seats) > 0 ORDER BY unassigned_seats DESC,
     return Query(sql, filters.values)
 
 
+def definitions() -> Query:
+    """What the measures mean."""
+    return Query("SELECT metric, unit, definition FROM metrics")
+
+
+def checks() -> Query:
+    """What the data say where the API's reference leaves it open."""
+    sql = """
+SELECT question, definition, holds, rows_checked, rows_telling, rows_holding, share_holding, tenant
+FROM checks ORDER BY tenant, check_name"""
+    return Query(sql)
+
+
 # ---- customers, SKUs, resellers
 
 
@@ -231,9 +248,11 @@ ORDER BY abs(c.seat_change) DESC, customer, product, c.provider_instance_id"""
 def _changes(filters: Filters, from_date: date, to_date: date) -> tuple[str, dict[str, Any]]:
     """The rows of the changes between two days, in brackets, and the values that they name."""
     span = (to_date - from_date).days
-    values = filters.values | {"to_date": to_date, "span": span}
+    if span not in VIEWED_SPANS:
+        between = seat_changes_sql(from_date, to_date, MartOptions(), str)
+        return f"(SELECT * FROM ({between}) {filters.where(*_IDS)})", filters.values
     where = filters.where(*_IDS, extra=["to_date = $to_date", "span_days = $span"])
-    return f"(SELECT * FROM fct_seat_changes {where})", values
+    return f"(SELECT * FROM fct_seat_changes {where})", filters.values | {"to_date": to_date, "span": span}
 
 
 # ---- attention, scope health

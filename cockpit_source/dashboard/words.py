@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
@@ -63,9 +63,21 @@ def moment(time: datetime | None) -> str:
     return NOT_TOLD if time is None else f"{time:%Y-%m-%d %H:%M} UTC"
 
 
+def moment_and_age(time: datetime | None) -> str:
+    """2026-01-31 06:00 UTC (3 h ago)"""
+    if time is None:
+        return NOT_TOLD
+    return f"{moment(time.astimezone(UTC))} ({age((datetime.now(UTC) - time).total_seconds() / 3600)} ago)"
+
+
 def kind(name: str) -> str:
     """The words for a kind of change or of attention."""
     return KINDS.get(name, name.replace("_", " ").capitalize())
+
+
+def yes_or_no(answer: bool | None) -> str:
+    """Yes, no, or a dash where nobody can tell."""
+    return NOT_TOLD if answer is None else "yes" if answer else "no"
 
 
 def cell(value: Any) -> str:

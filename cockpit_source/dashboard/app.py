@@ -86,6 +86,12 @@ def _(Pages, bad_only, choices, database, get_version, kind, period, tabs, widge
     get_version()
     page = Pages(database, choices.read_filters(database, widgets))
     choices.render(page, tabs.value, period=period, kind=kind, bad_only=bad_only)
+    return (page,)
+
+
+@app.cell
+def _(choices, page, tabs):
+    choices.render_charts(page, tabs.value)
     return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -20,15 +21,15 @@ _SHORT = "format(datum.value, '~s')"
 
 
 def trend(rows: pa.Table) -> Any:
-    """Seats and assigned seats by day."""
+    """Seats and assigned seats by week."""
     days = [
         {"day": row["snapshot_date"].isoformat(), "what": what, "seats": row[column]}
         for row in rows.to_pylist()
         for what, column in (("Seats", "total_seats"), ("Assigned", "assigned_seats"))
     ]
     chart = (
-        alt.Chart(pa.Table.from_pylist(days), description="Seats and assigned seats by day")
-        .mark_line(point=rows.num_rows < 15, strokeWidth=2.5, interpolate="step-after")
+        alt.Chart(pa.Table.from_pylist(days), description="Seats and assigned seats by week")
+        .mark_line(point=True, strokeWidth=2.5)
         .encode(
             x=alt.X("day:T", title=None, axis=alt.Axis(format="%d %b", labelOverlap=True, grid=False, tickCount=6)),
             y=alt.Y("seats:Q", title=None, scale=alt.Scale(zero=True), axis=alt.Axis(labelExpr=_SHORT, tickCount=5)),
@@ -66,10 +67,9 @@ def unassigned_by_sku(rows: pa.Table) -> Any:
     return _finish(chart, max(120, 26 * len(values)))
 
 
-def changes(rows: pa.Table, order: tuple[str, ...]) -> Any:
+def changes(moves: Mapping[str, int], order: Sequence[str]) -> Any:
     """Seats gained and lost by kind, as bars to both sides."""
-    found = {row["kind"]: row["seat_change"] for row in rows.to_pylist()}
-    values = [{"kind": words.kind(name), "seats": found.get(name) or 0} for name in order]
+    values = [{"kind": words.kind(name), "seats": moves.get(name, 0)} for name in order]
     chart = (
         alt.Chart(pa.Table.from_pylist(values), description="Seats gained and lost by kind of change")
         .mark_bar(cornerRadiusEnd=3)

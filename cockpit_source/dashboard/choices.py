@@ -103,6 +103,13 @@ def render(page: Pages, tab: str, *, period: Any, kind: Any, bad_only: Any) -> m
     )
 
 
+def render_charts(page: Pages, tab: str) -> mo.Html | None:
+    """What of the open tab comes after its figures, since it takes longer."""
+    if tab != "Overview":
+        return None
+    return mo.Html(f'<section aria-label="Charts and definitions">{page.overview_charts().text}</section>')
+
+
 def _page(page: Pages, tab: str, *, period: Any, kind: Any, bad_only: Any) -> mo.Html:
     if tab == "Changes":
         from_date, to_date = (_day(period.value, name) for name in ("from", "to"))

@@ -22,6 +22,7 @@ State = Literal["missing", "unreadable", "empty", "unbuilt", "ready"]
 # every view that a page reads; where one is missing, the marts were not built by this version
 REQUIRED_VIEWS = (
     "attention",
+    "checks",
     "dim_customers",
     "dim_resellers",
     "dim_skus",
@@ -30,6 +31,8 @@ REQUIRED_VIEWS = (
     "fct_daily_totals",
     "fct_reclaimable_seats",
     "fct_seat_changes",
+    "int_days",
+    "metrics",
     "scope_health",
 )
 

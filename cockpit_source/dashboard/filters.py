@@ -51,7 +51,7 @@ class Filters:
         if self.tenant:
             conditions.append("tenant = $tenant")
         if self.reseller and "reseller_id" in columns:
-            conditions.append("coalesce(reseller_id, '') = $reseller")
+            conditions.append(_RESELLER)
         if self.instance and "provider_instance_id" in columns:
             conditions.append("provider_instance_id = $instance")
         if self.customer.strip() and "customer_id" in columns:
@@ -61,6 +61,12 @@ class Filters:
         if self.kind != "all" and "is_free" in columns:
             conditions.append("is_free" if self.kind == "free" else "NOT is_free")
         return "WHERE " + " AND ".join(conditions) if conditions else ""
+
+
+# of the scope; where that has none, of the customer
+_RESELLER = """(reseller_id = $reseller OR reseller_id IS NULL
+    AND (tenant, customer_id) IN (
+        SELECT (tenant, customer_id) FROM dim_customers WHERE coalesce(reseller_id, '') = $reseller))"""
 
 
 def _customer_condition(has_name: bool) -> str:

@@ -47,16 +47,21 @@ class Pages:
 
     def overview(self) -> mo.Html:
         """Seats, what is not assigned and costs, what changed, and how far to trust it."""
-        days = self.one(queries.days())
-        last_day: date = days["last_day"]
         return parts.stack(
             parts.cards([*self._seat_cards(), *self._reclaimable_cards()]),
-            parts.cards([*self._change_cards(days["first_day"], last_day), *self._coverage_cards()]),
+            parts.cards([*self._change_cards(), *self._coverage_cards()]),
             self._left_out(),
+        )
+
+    def overview_charts(self) -> mo.Html:
+        """What takes longer: how the seats developed, where those without assignment are, and what it all means."""
+        days = self.one(queries.days())
+        trend = queries.trend(self._filters, days["last_day"], days["first_day"])
+        return parts.stack(
             parts.side_by_side(
                 parts.stack(
-                    parts.heading(f"Seats by day, last {queries.TREND_DAYS} days"),
-                    charts.trend(self.rows(queries.trend(self._filters, last_day))),
+                    parts.heading(f"Seats, week by week over {queries.TREND_WEEKS - 1} weeks"),
+                    charts.trend(self.rows(trend)),
                 ),
                 parts.stack(
                     parts.heading("Most unassigned seats, by SKU"),
@@ -107,7 +112,7 @@ class Pages:
         if self._filters.day is not None or self._filters.kind == "free":
             reason = "shown for paid SKUs" if self._filters.kind == "free" else "shown for the newest day only"
             return [Card("reclaimable_seats", "Reclaimable seats", words.NOT_TOLD, reason)]
-        found = self.one(queries.reclaimable(self._filters))
+        found, *currencies = self.rows(queries.reclaimable(self._filters)).to_pylist()
         seats, priced = found["reclaimable_seats"], found["priced_seats"]
         figures = [
             Card(
@@ -117,32 +122,35 @@ class Pages:
                 f"paid and unassigned, at {words.plural(found['customers'], 'customer')}",
             )
         ]
-        costs = self.rows(queries.reclaimable_costs(self._filters)).to_pylist()
         covered = f"{words.share(priced / seats if seats else None)} of the reclaimable seats have a price"
-        if not costs:
-            figures.append(Card("reclaimable_cost", "Their cost", words.NOT_TOLD, "no price list was given"))
-        for row in costs:
-            name = f"reclaimable_cost_{row['currency']}"
-            figures.append(
-                Card(name, f"Cost in {row['currency']}", words.money(row["cost"], row["currency"]), covered)
+        figures += [
+            Card(
+                f"reclaimable_cost_{row['currency']}",
+                f"Cost in {row['currency']}",
+                words.money(row["cost"], row["currency"]),
+                covered,
             )
+            for row in currencies
+            if row["currency"] is not None
+        ]
+        if len(figures) == 1:
+            figures.append(Card("reclaimable_cost", "Their cost", words.NOT_TOLD, "none of them has a price"))
         return figures
 
-    def _change_cards(self, first_day: date, last_day: date) -> list[Card]:
-        to_date = self._filters.day or last_day
+    def _change_cards(self) -> list[Card]:
+        days = self.one(queries.days())
+        to_date = self._filters.day or days["last_day"]
+        found = {row["span_days"]: row for row in self.rows(queries.change_sums(self._filters, to_date)).to_pylist()}
         figures = []
         for span, name, label in ((7, "week", "Since last week"), (30, "month", "Since last month")):
             from_date = to_date - timedelta(days=span)
-            if from_date < first_day:
-                figures.append(
-                    Card(f"change_{name}", label, words.NOT_TOLD, f"the history begins on {first_day.isoformat()}")
-                )
+            if from_date < days["first_day"]:
+                begin = f"the history begins on {days['first_day'].isoformat()}"
+                figures.append(Card(f"change_{name}", label, words.NOT_TOLD, begin))
                 continue
-            kinds = self.rows(queries.change_kinds(self._filters, from_date, to_date)).to_pylist()
-            moves = [row["seat_change"] or 0 for row in kinds]
-            gained, lost = sum(move for move in moves if move > 0), sum(move for move in moves if move < 0)
-            note = f"{words.change(gained)} and {words.change(lost)} seats since {from_date.isoformat()}"
-            figures.append(Card(f"change_{name}", label, words.change(sum(moves)), note))
+            row = found.get(span, {"seat_change": 0, "gained": 0, "lost": 0})
+            note = f"{words.change(row['gained'])} and {words.change(row['lost'])} since {from_date.isoformat()}"
+            figures.append(Card(f"change_{name}", label, words.change(row["seat_change"]), note))
         return figures
 
     def _coverage_cards(self) -> list[Card]:
@@ -218,28 +226,25 @@ class Pages:
     def changes(self, from_date: date, to_date: date) -> mo.Html:
         """What changed between two days, by kind and row by row."""
         if from_date >= to_date:
-            return parts.notice("Choose two days", ["The first day must be before the second."])
-        kinds = self.rows(queries.change_kinds(self._filters, from_date, to_date))
-        found = {row["kind"]: row for row in kinds.to_pylist()}
-        total = sum(row["seat_change"] or 0 for row in found.values())
-        figures = [Card("change_total", "All together", words.change(total), f"{from_date} to {to_date}")]
+            return parts.notice("Choose two days", ["The first day has to be before the second."])
+        rows = self.rows(queries.change_rows(self._filters, from_date, to_date))
+        kinds = parts.sums_by_kind(rows, "seat_change")
+        total = sum(row["seat_change_sum"] or 0 for row in kinds.values())
+        figures = [Card("change_total", "All together", words.change(total), words.plural(rows.num_rows, "row"))]
         for name in queries.CHANGE_KINDS:
-            row = found.get(name, {"seat_change": 0, "row_count": 0})
-            figures.append(
-                Card(
-                    f"change_{name}",
-                    words.kind(name),
-                    words.change(row["seat_change"]),
-                    words.plural(row["row_count"], "row"),
-                )
-            )
+            row = kinds.get(name, {"seat_change_sum": 0, "kind_count": 0})
+            number = words.plural(row["kind_count"], "row")
+            figures.append(Card(f"change_{name}", words.kind(name), words.change(row["seat_change_sum"]), number))
+        moves = {name: row["seat_change_sum"] or 0 for name, row in kinds.items()}
         return parts.stack(
-            parts.heading(f"Seats from {from_date} to {to_date}"),
+            parts.heading(
+                f"Seats from {from_date} to {to_date}", "At the end of these days. The kinds sum up to the change."
+            ),
             parts.cards(figures),
-            charts.changes(kinds, queries.CHANGE_KINDS) if found else None,
+            charts.changes(moves, queries.CHANGE_KINDS) if moves else None,
             parts.heading("Row by row", "The largest changes first."),
             parts.table(
-                self.rows(queries.change_rows(self._filters, from_date, to_date)),
+                rows,
                 f"changes_{from_date}_{to_date}",
                 hidden=("customer_id", "provider_instance_id", "reseller_id", "sku_id"),
                 empty="Nothing changed between these days.",
@@ -253,15 +258,16 @@ class Pages:
 
     def attention(self, kind: str | None) -> mo.Html:
         """What somebody should look at."""
-        kinds = self.rows(queries.attention_kinds(self._filters)).to_pylist()
+        rows = self.rows(queries.attention_rows(self._filters))
+        kinds = parts.sums_by_kind(rows)
         figures = [
             Card(
-                f"attention_{row['kind']}",
-                words.kind(row["kind"]),
-                words.count(row["row_count"]),
-                words.plural(row["customers"], "customer"),
+                f"attention_{name}",
+                words.kind(name),
+                words.count(row["kind_count"]),
+                words.plural(row["customer_id_count_distinct"], "customer"),
             )
-            for row in kinds
+            for name, row in sorted(kinds.items(), key=lambda item: (-item[1]["kind_count"], item[0]))
         ]
         return parts.stack(
             parts.heading(
@@ -269,7 +275,7 @@ class Pages:
             ),
             parts.cards(figures) if figures else None,
             parts.table(
-                self.rows(queries.attention_rows(self._filters, kind)),
+                rows if kind is None else parts.of_kind(rows, kind),
                 "attention",
                 hidden=("customer_id", "provider_instance_id", "sku_id", "read_at"),
                 empty="Nothing needs attention here.",

@@ -9,6 +9,7 @@ from typing import Any
 
 import marimo as mo
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 
 from cockpit_source.dashboard import words
@@ -159,6 +160,18 @@ def table(rows: pa.Table, file_name: str, *, hidden: Sequence[str] = (), empty: 
         max_columns=None,
     )
     return mo.vstack([view, download(rows, file_name)], gap=0.5)
+
+
+def sums_by_kind(rows: pa.Table, *summed: str) -> dict[str, dict[str, Any]]:
+    """By the column kind: how many rows and customers, and the sums of columns."""
+    wanted: list[tuple[str, str]] = [("kind", "count"), ("customer_id", "count_distinct")]
+    found = rows.group_by("kind").aggregate(wanted + [(name, "sum") for name in summed])
+    return {row["kind"]: row for row in found.to_pylist()}
+
+
+def of_kind(rows: pa.Table, kind: str) -> pa.Table:
+    """The rows of one kind."""
+    return rows.filter(pa.compute.equal(rows["kind"], kind))
 
 
 def download(rows: pa.Table, file_name: str) -> mo.Html:

@@ -1,19 +1,19 @@
-"""The SQL of every page: text and values. Pages add nothing up themselves, so what they show is what these answer.
+"""The SQL of every page: text and values.
 
-Every query aggregates in the database and reads the marts only; `sql` needs no dataset, and `values` go beside it.
-Rates are ratios of sums, over rows that tell both numbers.
+Every query reads the marts only; `sql` needs no dataset, and `values` go beside it. Rates are ratios of sums, over
+rows that tell both numbers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from cockpit_source.dashboard.filters import Filters
 from cockpit_source.marts import MartOptions, seat_changes_sql
 
-TREND_DAYS = 90
+TREND_WEEKS = 14
 VIEWED_SPANS = (1, 7, 30)
 
 # the order in which kinds of changes are shown
@@ -43,8 +43,15 @@ def _inventory(filters: Filters, *, all_kinds: bool = False) -> str:
     chosen = replace(filters, kind="all") if all_kinds else filters
     if filters.day is None:
         return f"(SELECT * FROM fct_current_inventory {chosen.where(*_NAMED)})"
-    where = chosen.where(*_IDS, extra=["snapshot_date = $day"])
-    return f"(SELECT * FROM fct_daily_inventory {where})"
+    return f"""(
+    SELECT * FROM (
+        SELECT i.* EXCLUDE reseller_id, coalesce(i.reseller_id, c.reseller_id) AS reseller_id, c.customer_name
+        FROM fct_daily_inventory AS i
+        LEFT JOIN (SELECT tenant, customer_id, customer_name, reseller_id FROM dim_customers) AS c
+            USING (tenant, customer_id)
+        WHERE i.snapshot_date = $day
+    ) {chosen.where(*_NAMED)}
+)"""
 
 
 # ---- what can be chosen
@@ -66,11 +73,8 @@ def choices() -> dict[str, Query]:
 
 
 def days() -> Query:
-    """The first and the last day of the history, which goes on to today."""
-    return Query(
-        "SELECT CAST(min(started_at) AT TIME ZONE 'UTC' AS DATE) AS first_day, "
-        "CAST(now() AT TIME ZONE 'UTC' AS DATE) AS last_day FROM runs"
-    )
+    """The first and the last day of the history, which goes on to the day that the marts take as today."""
+    return Query("SELECT min(compared_on) AS first_day, max(compared_on) AS last_day FROM int_days")
 
 
 def last_run() -> Query:
@@ -98,30 +102,19 @@ def totals_of_all(filters: Filters) -> Query:
 
 
 def reclaimable(filters: Filters) -> Query:
-    """Reclaimable seats now, and how many of them have a price."""
+    """Reclaimable seats now: of all, and of each currency with their cost. `is_all` marks the row of all.
+
+    Seats without a price are in the row of all only, as the difference to `priced_seats`.
+    """
     where = filters.where("reseller_id", "provider_instance_id", "customer_id", "customer_name", "sku_id")
     sql = f"""
-SELECT coalesce(sum(reclaimable_seats), 0)::BIGINT AS reclaimable_seats,
+SELECT grouping(currency) = 1 AS is_all, currency,
+       coalesce(sum(reclaimable_seats), 0)::BIGINT AS reclaimable_seats,
        coalesce(sum(reclaimable_seats) FILTER (unit_price IS NOT NULL), 0)::BIGINT AS priced_seats,
-       count(DISTINCT (tenant, customer_id)) AS customers
-FROM fct_reclaimable_seats {where}"""
-    return Query(sql, filters.values)
-
-
-def reclaimable_costs(filters: Filters) -> Query:
-    """What they cost, a row per currency."""
-    where = filters.where(
-        "reseller_id",
-        "provider_instance_id",
-        "customer_id",
-        "customer_name",
-        "sku_id",
-        extra=["currency IS NOT NULL"],
-    )
-    sql = f"""
-SELECT currency, sum(reclaimable_cost)::DOUBLE AS cost, sum(reclaimable_seats)::BIGINT AS seats
+       sum(reclaimable_cost)::DOUBLE AS cost, count(DISTINCT (tenant, customer_id)) AS customers
 FROM fct_reclaimable_seats {where}
-GROUP BY currency ORDER BY cost DESC, currency"""
+GROUP BY GROUPING SETS ((), (currency))
+ORDER BY is_all DESC, cost DESC NULLS LAST, currency"""
     return Query(sql, filters.values)
 
 
@@ -136,10 +129,15 @@ FROM scope_health {where}"""
     return Query(sql, filters.values)
 
 
-def trend(filters: Filters, last_day: date) -> Query:
-    """Seats of each of the last days up to the chosen one."""
-    values = filters.values | {"until": filters.day or last_day, "span": TREND_DAYS}
-    period = "snapshot_date > $until - $span::INTEGER AND snapshot_date <= $until"
+def trend(filters: Filters, last_day: date, first_day: date) -> Query:
+    """Seats at the end of the chosen day and of the same day of the weeks before.
+
+    Not of every day: each is put together from the history, which over a year of thousands of customers takes long.
+    """
+    until = filters.day or last_day
+    found = [until - timedelta(weeks=week) for week in range(TREND_WEEKS)]
+    listed = ", ".join(f"DATE '{day.isoformat()}'" for day in found if day >= first_day)
+    period = f"snapshot_date IN ({listed})"
     if filters.is_narrow:
         source = f"fct_daily_inventory {filters.where(*_IDS, extra=[period])}"
     else:
@@ -149,7 +147,7 @@ SELECT snapshot_date, sum(total_seats)::BIGINT AS total_seats, sum(assigned_seat
        sum(unassigned_seats)::BIGINT AS unassigned_seats
 FROM {source}
 GROUP BY snapshot_date ORDER BY snapshot_date"""
-    return Query(sql, values)
+    return Query(sql, filters.values)
 
 
 def unassigned_by_sku(filters: Filters) -> Query:
@@ -223,14 +221,15 @@ ORDER BY total_seats DESC NULLS LAST, reseller"""
 # ---- changes
 
 
-def change_kinds(filters: Filters, from_date: date, to_date: date) -> Query:
-    """Changes between two days, a row per kind."""
-    source, values = _changes(filters, from_date, to_date)
+def change_sums(filters: Filters, to_date: date) -> Query:
+    """Seats gained and lost within 7 and within 30 days up to the end of a day, a row each."""
+    where = filters.where(*_IDS, extra=["to_date = $to_date", "span_days IN (7, 30)"])
     sql = f"""
-SELECT kind, count(*) AS row_count, count(DISTINCT (tenant, customer_id)) AS customers,
-       sum(seat_change)::BIGINT AS seat_change
-FROM {source} GROUP BY kind ORDER BY kind"""
-    return Query(sql, values)
+SELECT span_days, sum(seat_change)::BIGINT AS seat_change,
+       coalesce(sum(seat_change) FILTER (seat_change > 0), 0)::BIGINT AS gained,
+       coalesce(sum(seat_change) FILTER (seat_change < 0), 0)::BIGINT AS lost
+FROM fct_seat_changes {where} GROUP BY span_days"""
+    return Query(sql, filters.values | {"to_date": to_date})
 
 
 def change_rows(filters: Filters, from_date: date, to_date: date) -> Query:
@@ -258,25 +257,15 @@ def _changes(filters: Filters, from_date: date, to_date: date) -> tuple[str, dic
 # ---- attention, scope health
 
 
-def attention_kinds(filters: Filters) -> Query:
-    """How much needs attention, a row per kind."""
-    sql = f"""
-SELECT kind, count(*) AS row_count, count(DISTINCT (tenant, customer_id)) AS customers
-FROM attention {filters.where(*_ATTENTION)}
-GROUP BY kind ORDER BY row_count DESC, kind"""
-    return Query(sql, filters.values)
-
-
-def attention_rows(filters: Filters, kind: str | None) -> Query:
-    """What needs attention; of one kind, or all."""
-    where = filters.where(*_ATTENTION, extra=["kind = $kind"] if kind else [])
+def attention_rows(filters: Filters) -> Query:
+    """What needs attention, a row per customer, provider instance, SKU and kind."""
     sql = f"""
 SELECT kind, coalesce(customer_name, customer_id) AS customer, provider_instance_name AS provider_instance,
        sku_name AS product, total_seats, assigned_seats, suspended_seats, detail, observed_at AS read_at, age_hours,
        customer_id, provider_instance_id, sku_id
-FROM attention {where}
+FROM attention {filters.where(*_ATTENTION)}
 ORDER BY kind, customer, product, provider_instance_id"""
-    return Query(sql, filters.values | {"kind": kind})
+    return Query(sql, filters.values)
 
 
 _ATTENTION = ("reseller_id", "provider_instance_id", "customer_id", "customer_name", "sku_id")

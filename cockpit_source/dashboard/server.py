@@ -28,21 +28,28 @@ def serve(
     on_ready: Callable[[], None],
 ) -> None:
     """Serve until Ctrl+C or SIGTERM. `on_ready` is called once pages are answered."""
-    server = _Server(_create_app(host, token, is_loopback=is_loopback), on_ready)
+    app = _create_app(token)
+    server = _Server(Guard(app, host, is_loopback=is_loopback), _session_managers(app), on_ready)
     with suppress(KeyboardInterrupt):
         server.run([listener])
 
 
-def _create_app(host: str, token: str, *, is_loopback: bool) -> Any:
+def _create_app(token: str) -> Any:
     builder = marimo.create_asgi_app(quiet=True, token=token or None, session_ttl=_SESSION_SECONDS)
-    app: Any = builder.with_app(path="", root=str(APP_FILE)).build()
-    return Guard(app, host, is_loopback=is_loopback)
+    return builder.with_app(path="", root=str(APP_FILE)).build()
+
+
+def _session_managers(app: Any) -> list[Any]:
+    """What holds the open pages, each with a thread that would keep the process alive."""
+    states: list[Any] = [getattr(getattr(route, "app", None), "state", None) for route in app.routes]
+    return [state.session_manager for state in states if hasattr(state, "session_manager")]
 
 
 class _Server(uvicorn.Server):
     """A uvicorn that says when it is ready, and stops at once, whatever page is still open."""
 
-    def __init__(self, app: Any, on_ready: Callable[[], None]) -> None:
+    def __init__(self, app: Any, session_managers: list[Any], on_ready: Callable[[], None]) -> None:
+        self._session_managers = session_managers
         self._on_ready = on_ready
         super().__init__(
             uvicorn.Config(
@@ -67,6 +74,8 @@ class _Server(uvicorn.Server):
         self.force_exit = True
         asyncio.get_running_loop().call_later(0.05, self._cut_connections)
         await super().shutdown(sockets)
+        for manager in self._session_managers:
+            await manager.shutdown()
 
     def _cut_connections(self) -> None:
         for connection in list(self.server_state.connections):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -357,6 +357,46 @@ def prune(
         pruning.print_pruned(result, create_console())
 
 
+@app.command(epilog="Example: cockpit dashboard --project /etc/cockpit")
+def dashboard(
+    project: Project = None,
+    database: Database = None,
+    destination: Destination = "duckdb",
+    dataset: Dataset = "cockpit",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but a loopback one needs the token that is printed.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 2718,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="COCKPIT_DASHBOARD_TOKEN",
+            show_envvar=False,
+            help="Token that a browser must give; better in COCKPIT_DASHBOARD_TOKEN, where nobody else sees it.",
+        ),
+    ] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
+) -> None:
+    """Serve the dashboard on this machine: seats, changes, what needs attention. Reads the published copy only.
+
+    It never keeps a load waiting, shows what a later load brought without a restart, and asks nothing of other
+    machines. Ctrl+C stops it.
+    """
+    enter_project(project)
+    _require_packages("dashboard", "dashboard", ("altair", "marimo"))
+    from cockpit_source.dashboard.command import run_dashboard
+
+    run_dashboard(
+        destination=destination,
+        database=database,
+        dataset=dataset,
+        host=host,
+        port=port,
+        token=token,
+        open_browser=not no_browser,
+    )
+
+
 @app.command(epilog="Example: cockpit sandbox --latency-ms 20 --fault throttle=0.1")
 def sandbox(
     port: Annotated[
@@ -404,6 +444,19 @@ def _require_sandbox(module: str, function: str) -> Callable[..., Any]:
             f"The sandbox is an extra, and {error.name} is not installed. "
             'Install it from the clone: pip install -c constraints.txt ".[sandbox]"'
         ) from None
+
+
+def _require_packages(part: str, extra: str, packages: Sequence[str]) -> None:
+    """Say how to install the extra that a part of the program needs, where it is missing."""
+    from importlib.util import find_spec
+
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"The {part} is an extra, and {' and '.join(missing)} is not installed. "
+            f"Install it: pip install 'cockpit-source[{extra}]', or from the clone: "
+            f'pip install -c constraints.txt ".[{extra}]"'
+        )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import sys
@@ -19,14 +20,18 @@ from cockpit_source.configuration import resolve_settings
 from cockpit_source.errors import ConfigurationError
 from cockpit_source.load import LoadProgress, run_load
 from cockpit_source.load_result import LoadResult
+from cockpit_source.marts.refresh import refresh_marts
 from cockpit_source.pipeline import create_pipeline
 from cockpit_source.progress import ProgressDisplay
 from cockpit_source.publish import read_copy_path
 from cockpit_source.report import create_console, create_table
 from cockpit_source.sandbox import CSP_CLIENT, TOKEN_SCOPE, EventKind, Sandbox, running_sandbox
+from cockpit_source.sandbox.products import load_products
 from cockpit_source.sandbox_command import DEFAULT_PORT, write_project
+from cockpit_source.settings import MartSettings
 
 DATABASE_NAME = "cockpit_demo.duckdb"
+PRICES_NAME = "prices.csv"
 BAD_DAY = 2
 
 _MARKER = ".cockpit-demo"
@@ -86,7 +91,14 @@ def run_demo(folder: Path, days: int) -> int:
             sandbox.tenant.domain, database=folder / DATABASE_NAME, pipelines_dir=folder / ".work" / "pipelines"
         )
         results = [_load_day(sandbox, pipeline, day, first_day + timedelta(days=day)) for day in range(days)]
-        write_project(folder, sandbox.tenant, f"http://127.0.0.1:{DEFAULT_PORT}", database=DATABASE_NAME)
+        write_project(
+            folder,
+            sandbox.tenant,
+            f"http://127.0.0.1:{DEFAULT_PORT}",
+            database=DATABASE_NAME,
+            more=(f'price_list = "{PRICES_NAME}"', "refresh_marts = true"),
+        )
+        _build_marts(folder, pipeline, sandbox.tenant.domain, console)
     moments = [first_day + timedelta(days=day) for day in range(days)]
     with duckdb.connect(str(folder / DATABASE_NAME), read_only=True) as connection:
         _print_days(console, connection, moments, results)
@@ -125,6 +137,26 @@ def _load_day(sandbox: Sandbox, pipeline: dlt.Pipeline, day: int, moment: dateti
     progress = LoadProgress()
     with ProgressDisplay(progress, create_console(stderr=True)):
         return run_load(pipeline, settings, as_of=moment, progress=progress)
+
+
+def _build_marts(folder: Path, pipeline: dlt.Pipeline, tenant_key: str, console: Console) -> None:
+    """Create the marts, with a list of invented prices."""
+    prices = folder / PRICES_NAME
+    _write_prices(prices)
+    settings = MartSettings(tenant_key, price_list=str(prices))
+    refresh_marts(pipeline, settings, note=lambda text: console.print(text, soft_wrap=True))
+
+
+def _write_prices(path: Path) -> None:
+    """A price of every product that is bought, but for each seventh: a real list has gaps too."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("sku_id", "unit_price", "currency", "valid_from"))
+        for number, product in enumerate(load_products()):
+            if product.is_paid and number % 7 != 6:
+                writer.writerow(
+                    (product.sku_id, f"{2 + int(product.sku_id[:4], 16) % 5800 / 100:.2f}", "EUR", "2025-01-01")
+                )
 
 
 def _print_days(

@@ -113,6 +113,17 @@ def create_pipeline(
         ) from error
 
 
+def locate_database(database: str | os.PathLike[str] | None, dataset: str) -> Path:
+    """The DuckDB file that `create_pipeline` would load into, for what only reads its copy and needs no tenant.
+
+    Raises ConfigurationError as `create_pipeline` does.
+    """
+    path = _database_path(database)
+    _check_names(path, dataset)
+    _check_dataset(dataset)
+    return Path(path)
+
+
 def work_folder(pipeline: dlt.Pipeline) -> Path:
     """The folder of the pipeline's spool: beside dlt's own, which dlt may wipe."""
     return Path(pipeline.pipelines_dir).absolute().parent / "cockpit_spool" / pipeline.pipeline_name

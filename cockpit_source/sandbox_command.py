@@ -62,10 +62,12 @@ def write_project(
     *,
     database: str = DEFAULT_DATABASE,
     list_day: int | None = None,
+    more: Sequence[str] = (),
 ) -> None:
     """A project folder for the sandbox at `base_url`: configuration and its (public) secrets.
 
-    It discovers its scopes, or with `list_day` loads those of that day from a file. In the project of an earlier
+    It discovers its scopes, or with `list_day` loads those of that day from a file. `more` are lines of TOML for
+    `[sources.cockpit]`. In the project of an earlier
     sandbox only the addresses are changed; what a user added stays.
 
     Raises ConfigurationError where the folder holds another project, which is left as it is.
@@ -77,12 +79,13 @@ def write_project(
         return
     discovery = "discover = true\ngdap_relationships = true"
     scopes_file = 'scopes_file = "scopes.csv"'
+    added = "".join(f"{line}\n" for line in more)
     (settings / "config.toml").write_text(
         f"{_HEADER}\n"
         "[runtime]\ndlthub_telemetry = false\n\n"
         f'[sources.cockpit]\ntenant = "{tenant.domain}"\nbase_url = "{base_url}"\n'
         f'token_url = "{base_url}/oauth2/v2.0/token"\ntoken_scope = "{TOKEN_SCOPE}"\n'
-        f"{discovery if list_day is None else scopes_file}\n\n"
+        f"{discovery if list_day is None else scopes_file}\n{added}\n"
         f'[destination.duckdb]\ncredentials = "{database}"\n',
         encoding="utf-8",
     )

@@ -1,0 +1,109 @@
+"""`cockpit dashboard`: what it shows, where it listens, and who may look."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import socket
+import sys
+import webbrowser
+from pathlib import Path
+from urllib.parse import quote
+
+from cockpit_source.dashboard.database import ShownDatabase, show
+from cockpit_source.errors import ConfigurationError
+from cockpit_source.pipeline import locate_database
+from cockpit_source.report import create_console
+
+DEFAULT_PORT = 2718
+TOKEN_VARIABLE = "COCKPIT_DASHBOARD_TOKEN"  # noqa: S105 - its name, not a token
+
+_SHORTEST_TOKEN = 12
+
+
+def run_dashboard(
+    *,
+    destination: str,
+    database: Path | None,
+    dataset: str,
+    host: str,
+    port: int,
+    token: str | None,
+    open_browser: bool,
+) -> None:
+    """Serve the dashboard of the published read copy until Ctrl+C or SIGTERM.
+
+    Raises:
+        ConfigurationError: the destination is not DuckDB, the token is too short, or the address cannot be used.
+    """
+    if destination != "duckdb":
+        raise ConfigurationError(
+            f"The dashboard shows DuckDB files, and the destination is {destination!r}. Connect Power BI, Superset "
+            "or Metabase to the marts there, or write them as Parquet files with `cockpit export`."
+        )
+    is_loopback = _is_loopback(host)
+    token = _choose_token(token, is_loopback=is_loopback)
+    shown = ShownDatabase(locate_database(database, dataset), dataset)
+    show(shown)
+    listener = _listen(host, port)
+    address = _compose_address(host, listener.getsockname()[1], token)
+    console = create_console()
+
+    def announce() -> None:
+        console.print(f"Dashboard of {shown.path} at {address} (Ctrl+C stops it)", markup=False, soft_wrap=True)
+        if not is_loopback:
+            console.print(
+                f"It listens on {host}: whoever has this address with its token can read the inventory, and the "
+                "connection is not encrypted. Keep it inside a network that you trust.",
+                soft_wrap=True,
+            )
+        sys.stdout.flush()
+        if open_browser:
+            webbrowser.open(address)
+
+    # the import takes a second, and needs the extra
+    from cockpit_source.dashboard.server import serve
+
+    try:
+        serve(listener, host=host, is_loopback=is_loopback, token=token, on_ready=announce)
+    finally:
+        shown.close()
+
+
+def _choose_token(token: str | None, *, is_loopback: bool) -> str:
+    token = (token or "").strip()
+    if token and len(token) < _SHORTEST_TOKEN:
+        raise ConfigurationError(
+            f"The token is shorter than {_SHORTEST_TOKEN} characters, so it could be guessed. Set {TOKEN_VARIABLE} "
+            "to a longer one, or leave it out: one is made and printed."
+        )
+    return token or ("" if is_loopback else secrets.token_urlsafe(24))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
+        raise ConfigurationError(
+            f"{host} port {port} cannot be used: {reason}. Choose another with --host and --port (0: a free one)."
+        ) from None
+
+
+def _compose_address(host: str, port: int, token: str) -> str:
+    shown_host = f"[{host}]" if ":" in host else host
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - the user asked for it
+        shown_host = socket.gethostname()
+    query = f"/?access_token={quote(token)}" if token else "/"
+    return f"http://{shown_host}:{port}{query}"

@@ -1,0 +1,326 @@
+"""The SQL of every page: text and values.
+
+Every query reads the marts only; `sql` needs no dataset, and `values` go beside it. Rates are ratios of sums, over
+rows that tell both numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from typing import Any
+
+from cockpit_source.dashboard.filters import Filters
+from cockpit_source.marts import MartOptions, seat_changes_sql
+
+TREND_WEEKS = 14
+VIEWED_SPANS = (1, 7, 30)
+
+# the order in which kinds of changes are shown
+CHANGE_KINDS = ("new_customer", "new_sku", "expansion", "contraction", "lost_sku", "lost_customer")
+
+_IDS = ("reseller_id", "provider_instance_id", "customer_id", "sku_id", "is_free")
+_NAMED = (*_IDS, "customer_name")
+_SUMS = """
+       sum(total_seats)::BIGINT AS total_seats,
+       sum(assigned_seats)::BIGINT AS assigned_seats,
+       sum(unassigned_seats)::BIGINT AS unassigned_seats,
+       sum(suspended_seats)::BIGINT AS suspended_seats,
+       sum(assigned_seats) FILTER (total_seats IS NOT NULL)
+           / nullif(sum(total_seats) FILTER (assigned_seats IS NOT NULL), 0) AS assignment_rate"""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One SELECT and the values that it names."""
+
+    sql: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def _inventory(filters: Filters, *, all_kinds: bool = False) -> str:
+    """The rows of the chosen day, in brackets."""
+    chosen = replace(filters, kind="all") if all_kinds else filters
+    if filters.day is None:
+        return f"(SELECT * FROM fct_current_inventory {chosen.where(*_NAMED)})"
+    return f"""(
+    SELECT * FROM (
+        SELECT i.* EXCLUDE reseller_id, coalesce(i.reseller_id, c.reseller_id) AS reseller_id, c.customer_name
+        FROM fct_daily_inventory AS i
+        LEFT JOIN (SELECT tenant, customer_id, customer_name, reseller_id FROM dim_customers) AS c
+            USING (tenant, customer_id)
+        WHERE i.snapshot_date = $day
+    ) {chosen.where(*_NAMED)}
+)"""
+
+
+# ---- what can be chosen
+
+
+def choices() -> dict[str, Query]:
+    """Ids and names for the filters: tenants, resellers, provider instances, SKUs."""
+    return {
+        "tenant": Query("SELECT DISTINCT tenant AS id, tenant AS name FROM runs ORDER BY 1"),
+        "reseller": Query(
+            "SELECT DISTINCT reseller_id AS id, reseller_name AS name FROM dim_resellers ORDER BY 2, 1"
+        ),
+        "instance": Query(
+            "SELECT provider_instance_id AS id, min(provider_instance_name) AS name FROM scope_health "
+            "GROUP BY 1 ORDER BY 2, 1"
+        ),
+        "sku": Query("SELECT sku_id AS id, min(sku_name) AS name FROM dim_skus GROUP BY 1 ORDER BY 2, 1"),
+    }
+
+
+def days() -> Query:
+    """The first and the last day of the history, which goes on to the day that the marts take as today."""
+    return Query("SELECT min(compared_on) AS first_day, max(compared_on) AS last_day FROM int_days")
+
+
+def last_run() -> Query:
+    """The newest run."""
+    return Query("SELECT run_id, started_at, finished_at, status FROM runs ORDER BY started_at DESC LIMIT 1")
+
+
+# ---- overview
+
+
+def totals(filters: Filters) -> Query:
+    """Sums over the chosen rows, one row for paid and one for free SKUs, whichever are wanted."""
+    sql = f"""
+SELECT is_free, count(*) AS row_count, count(DISTINCT (tenant, customer_id)) AS customers,
+       count(DISTINCT sku_id) AS skus, min(observed_at) AS oldest_read,{_SUMS}
+FROM {_inventory(filters, all_kinds=True)}
+GROUP BY is_free ORDER BY is_free"""
+    return Query(sql, filters.values)
+
+
+def totals_of_all(filters: Filters) -> Query:
+    """Sums over the chosen rows, paid and free together."""
+    sql = totals(filters).sql.replace("SELECT is_free, count(*)", "SELECT count(*)")
+    return Query(sql.removesuffix("\nGROUP BY is_free ORDER BY is_free"), filters.values)
+
+
+def reclaimable(filters: Filters) -> Query:
+    """Reclaimable seats now: of all, and of each currency with their cost. `is_all` marks the row of all.
+
+    Seats without a price are in the row of all only, as the difference to `priced_seats`.
+    """
+    where = filters.where("reseller_id", "provider_instance_id", "customer_id", "customer_name", "sku_id")
+    sql = f"""
+SELECT grouping(currency) = 1 AS is_all, currency,
+       coalesce(sum(reclaimable_seats), 0)::BIGINT AS reclaimable_seats,
+       coalesce(sum(reclaimable_seats) FILTER (unit_price IS NOT NULL), 0)::BIGINT AS priced_seats,
+       sum(reclaimable_cost)::DOUBLE AS cost, count(DISTINCT (tenant, customer_id)) AS customers
+FROM fct_reclaimable_seats {where}
+GROUP BY GROUPING SETS ((), (currency))
+ORDER BY is_all DESC, cost DESC NULLS LAST, currency"""
+    return Query(sql, filters.values)
+
+
+def coverage(filters: Filters) -> Query:
+    """How many listed scopes were read well, and how old the data are."""
+    where = filters.where("reseller_id", "provider_instance_id", "customer_id", "customer_name", extra=["is_listed"])
+    sql = f"""
+SELECT count(*) AS listed, count(*) FILTER (state = 'good') AS good, count(*) FILTER (state = 'stale') AS stale,
+       count(*) FILTER (state = 'never read') AS never_read,
+       median(age_hours) AS median_age_hours, max(age_hours) AS oldest_age_hours
+FROM scope_health {where}"""
+    return Query(sql, filters.values)
+
+
+def trend(filters: Filters, last_day: date, first_day: date) -> Query:
+    """Seats at the end of the chosen day and of the same day of the weeks before.
+
+    Not of every day: each is put together from the history, which over a year of thousands of customers takes long.
+    """
+    until = filters.day or last_day
+    found = [until - timedelta(weeks=week) for week in range(TREND_WEEKS)]
+    listed = ", ".join(f"DATE '{day.isoformat()}'" for day in found if day >= first_day)
+    period = f"snapshot_date IN ({listed})"
+    if filters.is_narrow:
+        source = f"fct_daily_inventory {filters.where(*_IDS, extra=[period])}"
+    else:
+        source = f"fct_daily_totals {filters.where('is_free', extra=[period])}"
+    sql = f"""
+SELECT snapshot_date, sum(total_seats)::BIGINT AS total_seats, sum(assigned_seats)::BIGINT AS assigned_seats,
+       sum(unassigned_seats)::BIGINT AS unassigned_seats
+FROM {source}
+GROUP BY snapshot_date ORDER BY snapshot_date"""
+    return Query(sql, filters.values)
+
+
+def unassigned_by_sku(filters: Filters) -> Query:
+    """The ten SKUs with most unassigned seats."""
+    sql = f"""
+SELECT sku_id, coalesce(min(sku_name), sku_id) AS sku_name, sum(unassigned_seats)::BIGINT AS unassigned_seats,
+       sum(assigned_seats)::BIGINT AS assigned_seats
+FROM {_inventory(filters)}
+GROUP BY sku_id HAVING sum(unassigned_seats) > 0 ORDER BY unassigned_seats DESC, sku_name LIMIT 10"""
+    return Query(sql, filters.values)
+
+
+def definitions() -> Query:
+    """What the measures mean."""
+    return Query("SELECT metric, unit, definition FROM metrics")
+
+
+def checks() -> Query:
+    """What the data say where the API's reference leaves it open."""
+    sql = """
+SELECT question, definition, holds, rows_checked, rows_telling, rows_holding, share_holding, tenant
+FROM checks ORDER BY tenant, check_name"""
+    return Query(sql)
+
+
+# ---- customers, SKUs, resellers
+
+
+def customers(filters: Filters) -> Query:
+    """A row per customer."""
+    sql = f"""
+SELECT coalesce(min(d.customer_name), customer_id) AS customer, min(d.reseller_name) AS reseller,
+       min(d.country) AS country, count(DISTINCT sku_id) AS skus,{_SUMS},
+       min(observed_at) AS read_at, max(age_hours) AS age_hours, customer_id
+FROM {_inventory(filters)} AS i
+LEFT JOIN (SELECT tenant, customer_id, customer_name, reseller_name, country FROM dim_customers) AS d
+    USING (tenant, customer_id)
+GROUP BY tenant, customer_id
+ORDER BY unassigned_seats DESC NULLS LAST, customer, customer_id"""
+    return Query(sql.replace("count(DISTINCT sku_id)", "count(DISTINCT i.sku_id)"), filters.values)
+
+
+def skus(filters: Filters) -> Query:
+    """A row per SKU."""
+    sql = f"""
+SELECT coalesce(min(d.sku_name), i.sku_id) AS product, min(d.part_number) AS part_number, i.is_free,
+       count(DISTINCT (tenant, i.customer_id)) AS customers,{_SUMS},
+       min(d.unit_price) AS unit_price, min(d.currency) AS currency,
+       min(d.first_seen_date) AS first_seen, max(d.last_seen_date) AS last_seen, i.sku_id
+FROM {_inventory(filters)} AS i
+LEFT JOIN (SELECT tenant, sku_id AS id, sku_name, part_number, unit_price, currency, first_seen_date, last_seen_date
+           FROM dim_skus) AS d ON d.id = i.sku_id AND d.tenant = i.tenant
+GROUP BY i.sku_id, i.is_free
+ORDER BY unassigned_seats DESC NULLS LAST, product, i.sku_id"""
+    return Query(sql.replace("(tenant, i.customer_id)", "(i.tenant, i.customer_id)"), filters.values)
+
+
+def resellers(filters: Filters) -> Query:
+    """A row per reseller; customers without one are together in a row."""
+    sql = f"""
+SELECT coalesce(min(d.reseller_name), reseller_id, 'No reseller (direct)') AS reseller, min(d.country) AS country,
+       count(DISTINCT (i.tenant, i.customer_id)) AS customers, count(DISTINCT i.sku_id) AS skus,{_SUMS},
+       max(i.age_hours) AS age_hours, reseller_id
+FROM {_inventory(filters)} AS i
+LEFT JOIN (SELECT tenant, reseller_id, reseller_name, country FROM dim_resellers) AS d USING (tenant, reseller_id)
+GROUP BY i.tenant, reseller_id
+ORDER BY total_seats DESC NULLS LAST, reseller"""
+    return Query(sql, filters.values)
+
+
+# ---- changes
+
+
+def change_sums(filters: Filters, to_date: date) -> Query:
+    """Seats gained and lost within 7 and within 30 days up to the end of a day, a row each."""
+    where = filters.where(*_IDS, extra=["to_date = $to_date", "span_days IN (7, 30)"])
+    sql = f"""
+SELECT span_days, sum(seat_change)::BIGINT AS seat_change,
+       coalesce(sum(seat_change) FILTER (seat_change > 0), 0)::BIGINT AS gained,
+       coalesce(sum(seat_change) FILTER (seat_change < 0), 0)::BIGINT AS lost
+FROM fct_seat_changes {where} GROUP BY span_days"""
+    return Query(sql, filters.values | {"to_date": to_date})
+
+
+def change_rows(filters: Filters, from_date: date, to_date: date) -> Query:
+    """Changes between two days, a row per customer, provider instance and SKU, the largest first."""
+    source, values = _changes(filters, from_date, to_date)
+    sql = f"""
+SELECT c.kind, coalesce(d.customer_name, c.customer_id) AS customer, c.sku_name AS product,
+       c.seats_before, c.seats_after, c.seat_change, c.assigned_before, c.assigned_after,
+       c.customer_id, c.provider_instance_id, c.reseller_id, c.sku_id
+FROM {source} AS c LEFT JOIN dim_customers AS d USING (tenant, customer_id)
+ORDER BY abs(c.seat_change) DESC, customer, product, c.provider_instance_id"""
+    return Query(sql, values)
+
+
+def _changes(filters: Filters, from_date: date, to_date: date) -> tuple[str, dict[str, Any]]:
+    """The rows of the changes between two days, in brackets, and the values that they name."""
+    span = (to_date - from_date).days
+    if span not in VIEWED_SPANS:
+        between = seat_changes_sql(from_date, to_date, MartOptions(), str)
+        return f"(SELECT * FROM ({between}) {filters.where(*_IDS)})", filters.values
+    where = filters.where(*_IDS, extra=["to_date = $to_date", "span_days = $span"])
+    return f"(SELECT * FROM fct_seat_changes {where})", filters.values | {"to_date": to_date, "span": span}
+
+
+# ---- attention, scope health
+
+
+def attention_rows(filters: Filters) -> Query:
+    """What needs attention, a row per customer, provider instance, SKU and kind."""
+    sql = f"""
+SELECT kind, coalesce(customer_name, customer_id) AS customer, provider_instance_name AS provider_instance,
+       sku_name AS product, total_seats, assigned_seats, suspended_seats, detail, observed_at AS read_at, age_hours,
+       customer_id, provider_instance_id, sku_id
+FROM attention {filters.where(*_ATTENTION)}
+ORDER BY kind, customer, product, provider_instance_id"""
+    return Query(sql, filters.values)
+
+
+_ATTENTION = ("reseller_id", "provider_instance_id", "customer_id", "customer_name", "sku_id")
+_SCOPE = ("reseller_id", "provider_instance_id", "customer_id", "customer_name")
+
+
+def scope_states(filters: Filters) -> Query:
+    """Scopes, a row per state."""
+    sql = f"SELECT state, count(*) AS scopes FROM scope_health {filters.where(*_SCOPE)} GROUP BY state ORDER BY state"
+    return Query(sql, filters.values)
+
+
+def scope_rows(filters: Filters, *, only_bad: bool) -> Query:
+    """Scopes, the longest not read first; without those that were read well, when `only_bad`."""
+    where = filters.where(*_SCOPE, extra=["state <> 'good'"] if only_bad else [])
+    sql = f"""
+SELECT state, coalesce(customer_name, customer_id) AS customer, provider_instance_name AS provider_instance,
+       reseller_name AS reseller, last_outcome, http_status, reason, failing_runs, last_good_at, age_hours,
+       has_active_gdap, delisted_at, scope_key
+FROM scope_health {where}
+ORDER BY age_hours DESC NULLS FIRST, customer, scope_key"""
+    return Query(sql, filters.values)
+
+
+# ---- deletions ledger
+
+
+def ledger_counts(dataset: str) -> Query:
+    """How many plans, deletions and records the ledger holds."""
+    sql = f"""
+SELECT (SELECT count(*) FROM "{dataset}".deletion_plans) AS plans,
+       (SELECT count(*) FROM "{dataset}".deletion_plan_items) AS deletions,
+       (SELECT count(*) FROM "{dataset}".deletion_events) AS events"""
+    return Query(sql)
+
+
+def ledger_items(dataset: str) -> Query:
+    """Every planned deletion with what came of it: the last result on record, if any."""
+    sql = f"""
+SELECT i.plan_id, i.item, i.action, coalesce(i.customer_name, i.customer_id) AS customer, i.reason,
+       e.result AS last_result, e.recorded_at AS result_at, p.recorded_at AS planned_at, p.created_by,
+       p.query_name, i.customer_id, i.provider_instance_id
+FROM "{dataset}".deletion_plan_items AS i
+JOIN "{dataset}".deletion_plans AS p USING (plan_id)
+LEFT JOIN (
+    SELECT plan_id, item, arg_max(result, seq) AS result, arg_max(recorded_at, seq) AS recorded_at
+    FROM "{dataset}".deletion_events WHERE result IS NOT NULL AND item IS NOT NULL GROUP BY plan_id, item
+) AS e ON e.plan_id = i.plan_id AND e.item = i.item
+ORDER BY p.recorded_at DESC, i.plan_id, i.item"""
+    return Query(sql)
+
+
+def ledger_events(dataset: str) -> Query:
+    """Every record that is not a plan, the newest first."""
+    sql = f"""
+SELECT seq, recorded_at, kind, plan_id, item, result, http_status, description, actor, correlation_id
+FROM "{dataset}".deletion_events ORDER BY seq DESC"""
+    return Query(sql)

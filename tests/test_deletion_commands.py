@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from support import new_id
 from cockpit_source.cli import main
 from cockpit_source.configuration import open_project
 from cockpit_source.deletions.approval import confirmation_words
+from cockpit_source.deletions.history import History
 from cockpit_source.deletions.records import read_plan
 from cockpit_source.deletions.settings import STOP_VARIABLE
 from cockpit_source.sandbox import CSP_CLIENT
@@ -188,6 +190,53 @@ def test_the_whole_way_for_a_person(world: World, cockpit: Cockpit) -> None:
     for request in world.requests():
         assert str(request.correlation_id) in log.out.replace("\n", "")
     assert "Nothing is open" in cockpit("verify").out
+
+
+def test_show_of_an_applied_plan_says_what_was_done(world: World, cockpit: Cockpit) -> None:
+    plan = make_plan(cockpit)
+    planned = cockpit("show").out
+    assert "will be removed" in planned
+    assert "\napplied" not in planned
+    world.sandbox.deletion_delay_seconds = 3600
+    assert cockpit("apply", *approval(plan)).exit_code == 3
+    radius = "2 customers "
+    course = History(world.records()).plans[plan["plan_id"]]
+    shown = cockpit("show")
+    _, first, second, *_ = shown.out.splitlines()
+    assert first.startswith(radius)
+    assert second == (
+        "0 of 2 reseller relationships removed. 0 of 1 customer deleted from the whole tenant and from Partner "
+        "Center. The rest: 1 accepted_unverified, 2 planned. This cannot be undone."
+    )
+    assert f"applied     begun {_second(course.started_at)}, not at its end\n" in shown.out
+    assert "item 1 was to remove the relationship" in shown.out
+    assert f"\n     accepted_unverified, {_second(course.items[1].changed_at)}: " in shown.out
+    world.sandbox.deletion_delay_seconds = 0
+    assert cockpit("apply", *approval(plan)).exit_code == 0
+    course = History(world.records()).plans[plan["plan_id"]]
+    shown = cockpit("show")
+    _, first, second, *_ = shown.out.splitlines()
+    assert first.startswith(radius)
+    done = (
+        "2 of 2 reseller relationships removed. 1 of 1 customer deleted from the whole tenant and from Partner "
+        "Center. This cannot be undone."
+    )
+    assert second == done
+    assert "will " not in shown.out
+    ended = _second(course.items[3].changed_at)
+    assert f"applied     begun {_second(course.started_at)}, ended {ended}\n" in shown.out
+    assert "item 1 removed the relationship" in shown.out
+    assert "item 3 deleted the customer" in shown.out
+    assert f"\n     verified, {ended}: " in shown.out
+    as_json = cockpit("show", "--json").json
+    assert as_json["blast_radius"][1] == done
+    states = [(item.state, item.changed_at) for item in course.items.values()]
+    assert [(item["state"], datetime.fromisoformat(item["state_at"])) for item in as_json["items"]] == states
+
+
+def _second(moment: datetime | None) -> str:
+    assert moment is not None
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def test_nothing_to_do(world: World, cockpit: Cockpit) -> None:

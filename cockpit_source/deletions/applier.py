@@ -15,7 +15,7 @@ from datetime import timedelta
 from cockpit_source.deletions import guards
 from cockpit_source.deletions.approval import Approval
 from cockpit_source.deletions.delete_client import DeleteClient, Delivery
-from cockpit_source.deletions.history import OPEN_STATES, UNSENT_STATES, ItemHistory, PlanHistory, State
+from cockpit_source.deletions.history import GONE_STATES, OPEN_STATES, UNSENT_STATES, ItemHistory, PlanHistory, State
 from cockpit_source.deletions.planner import (
     check_ledger,
     check_stop,
@@ -46,7 +46,6 @@ MAX_ATTEMPTS = 3
 # after a refused connection; the API has not seen the call
 RETRY_AFTER_SECONDS = 5.0
 FAILURES_IN_A_ROW = 2
-_GONE: frozenset[State] = frozenset({"verified", "already_absent"})
 
 Removed = frozenset[tuple[str, str | None]]
 
@@ -62,7 +61,7 @@ class Applied:
     @property
     def is_done(self) -> bool:
         """Whether everything is gone as planned."""
-        return all(state in _GONE for state in self.states.values())
+        return all(state in GONE_STATES for state in self.states.values())
 
 
 class _Stop(Exception):
@@ -165,7 +164,7 @@ def _check_evidence(session: Session, history: PlanHistory, plan: Plan) -> None:
     limits = strictest(plan.limits, session.limits())
     all_history = session.history()
     run = read_usable_run(session, limits)
-    waiting = (_find_waiting(item, plan, history, allowed=_GONE | UNSENT_STATES) for item in left)
+    waiting = (_find_waiting(item, plan, history, allowed=GONE_STATES | UNSENT_STATES) for item in left)
     refuse([refusal for refusal in waiting if refusal is not None])
     candidates = [item.candidate for item in left]
     removed = _removed(plan, history)
@@ -201,7 +200,7 @@ def _removed(plan: Plan, history: PlanHistory) -> Removed:
     return frozenset(
         (item.candidate.customer_id, item.candidate.provider_instance_id)
         for item in plan.items
-        if item.candidate.action == REMOVE_RELATIONSHIP and history.items[item.number].state in _GONE
+        if item.candidate.action == REMOVE_RELATIONSHIP and history.items[item.number].state in GONE_STATES
     )
 
 
@@ -284,7 +283,7 @@ class _Run:
 
     def _check_relationships(self, item: PlanItem) -> None:
         """A customer is deleted only after its relationships in this plan are seen to be gone."""
-        if refusal := _find_waiting(item, self._plan, self._history(), allowed=_GONE):
+        if refusal := _find_waiting(item, self._plan, self._history(), allowed=GONE_STATES):
             raise _Stop(refusal.code, refusal.text)
 
     def _check_switch(self) -> None:
@@ -401,7 +400,7 @@ class _Run:
 
     def _judge(self, item: PlanItem, delivery: Delivery, state: State) -> None:
         """Stop the run where going on would not be safe."""
-        is_gone = state in _GONE
+        is_gone = state in GONE_STATES
         self._failures = 0 if is_gone else self._failures + 1
         what = f"Item {item.number} is {state} ({delivery.description})"
         if delivery.http_status == 403:

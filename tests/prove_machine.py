@@ -42,7 +42,7 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     ),
     "planned again while it is open": (
         "planner",
-        "    refuse(guards.check_unsettled(candidates, history))\n",
+        "    found += guards.check_unsettled(candidates, history)\n",
         "",
     ),
     "no limit of a day": ("guards", "if left + sent_today > limits.max_actions_per_day:", "if False:"),

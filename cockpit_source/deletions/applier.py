@@ -21,6 +21,7 @@ from cockpit_source.deletions.planner import (
     check_stop,
     find_refusals,
     find_scopes,
+    find_unknown,
     gather,
     read_inventory,
     read_usable_run,
@@ -169,16 +170,29 @@ def _check_evidence(session: Session, history: PlanHistory, plan: Plan) -> None:
     candidates = [item.candidate for item in left]
     removed = _removed(plan, history)
     inventory = read_inventory(session, candidates, run)
-    facts = gather(session, candidates, inventory, run, limits, all_history, done=removed, planned=len(plan.items))
+    found = [
+        *find_unknown(candidates, inventory),
+        *guards.check_grace(candidates, all_history, plan.query_hash, run, limits.grace_days),
+    ]
+    facts = gather(
+        session,
+        candidates,
+        inventory,
+        run,
+        limits,
+        all_history,
+        found=found,
+        done=removed,
+        planned=len(plan.items),
+    )
+    planned = {item.candidate.key: item for item in left}
     changed = [
         refusal
-        for old, new in zip(left, facts.items, strict=True)
+        for new in facts.items
         if new.live.exists
-        for refusal in _compare(old, new, removed)
+        for refusal in _compare(planned[new.candidate.key], new, removed)
     ]
-    found = find_refusals(session, facts, done=removed)
-    grace = guards.check_grace(candidates, all_history, plan.query_hash, run, limits.grace_days)
-    refuse([*changed, *found, *grace])
+    refuse([*facts.refusals, *changed, *find_refusals(session, facts, done=removed)])
 
 
 def _find_waiting(item: PlanItem, plan: Plan, history: PlanHistory, *, allowed: frozenset[State]) -> Refusal | None:

@@ -16,6 +16,11 @@ class Refusal:
     text: str
 
 
+def to_refusal(error: DeletionRefused) -> Refusal:
+    """The refusal that an error is about, for telling it with others."""
+    return Refusal(error.code, str(error))
+
+
 def refuse(refusals: Sequence[Refusal]) -> None:
     """Raises DeletionRefused with all of them, or does nothing when there is none."""
     if refusals:

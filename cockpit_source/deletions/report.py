@@ -29,8 +29,9 @@ _SHORT_ACTIONS = _ACTIONS | {"remove_reseller_relationship": "remove relationshi
 
 
 def describe_blast_radius(plan: Plan, course: PlanHistory | None = None) -> list[str]:
-    """What the plan would do, in lines: how much of what, and that it cannot be undone. With its course, once it was
-    applied: what was done, and when.
+    """What the plan would do, in lines: how much of what, and that it cannot be undone.
+
+    With the course of a plan that was applied: what was done of it.
     """
     customers = {item.candidate.customer_id for item in plan.items}
     deleted = {item.candidate.customer_id for item in plan.items if item.candidate.action == DELETE_CUSTOMER}

@@ -273,6 +273,15 @@ def test_a_wrong_query_is_refused(world: World, cockpit: Cockpit, text: str, cod
     assert (plain.exit_code, plain.out) == (4, "")
 
 
+def test_a_customer_is_refused_once_for_all_of_its_deletions(world: World, cockpit: Cockpit) -> None:
+    world.protected_file.write_text(world.a)
+    ran = cockpit("plan", "--query", "left.sql", "--json")
+    (line,) = [line for line in ran.err.splitlines() if "protected:" in line]
+    instance = world.instance(world.a)
+    assert f"(for 2 deletions of this customer: its relationship in {instance}; the customer)" in line
+    assert [refusal["code"] for refusal in ran.json["refusal"]["all"]] == ["protected"] * 2
+
+
 def test_a_named_query(cockpit: Cockpit) -> None:
     ran = cockpit("plan", "--named", "customers_without_seats_90_days", "--json")
     # the inventory is of today, so nothing has been without seats for 90 days

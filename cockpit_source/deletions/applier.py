@@ -17,6 +17,7 @@ from cockpit_source.deletions.approval import Approval
 from cockpit_source.deletions.delete_client import DeleteClient, Delivery
 from cockpit_source.deletions.history import GONE_STATES, OPEN_STATES, UNSENT_STATES, ItemHistory, PlanHistory, State
 from cockpit_source.deletions.planner import (
+    check_grace,
     check_ledger,
     check_stop,
     find_refusals,
@@ -172,7 +173,7 @@ def _check_evidence(session: Session, history: PlanHistory, plan: Plan) -> None:
     inventory = read_inventory(session, candidates, run)
     found = [
         *find_unknown(candidates, inventory),
-        *guards.check_grace(candidates, all_history, plan.query_hash, run, limits.grace_days),
+        *check_grace(candidates, all_history, plan.query_hash, run, limits.grace_days),
     ]
     facts = gather(
         session,

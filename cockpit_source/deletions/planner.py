@@ -20,7 +20,7 @@ from cockpit_source.deletions.records import (
     Plan,
     PlanItem,
 )
-from cockpit_source.deletions.refusals import Refusal, refuse, to_refusal
+from cockpit_source.deletions.refusals import Refusal, about, refuse, to_refusal
 from cockpit_source.deletions.selection import DeletionQuery, select_candidates
 from cockpit_source.deletions.session import Session
 from cockpit_source.deletions.settings import is_stopped
@@ -70,7 +70,7 @@ def make_plan(session: Session, query: DeletionQuery) -> Plan | None:
     found += guards.check_unsettled(candidates, history)
     if not found:
         history = _record_selection(session, query, candidates, run, history)
-        found += guards.check_grace(candidates, history, query.query_hash, run, limits.grace_days)
+        found += check_grace(candidates, history, query.query_hash, run, limits.grace_days)
     facts = gather(session, candidates, inventory, run, limits, history, found=found)
     refuse([*facts.refusals, *guards.check_existence(facts.items), *find_refusals(session, facts)])
     return _store(session, query, facts, limits)
@@ -129,7 +129,7 @@ def read_inventory(
 def find_unknown(candidates: Iterable[Candidate], inventory: Mapping[str, InventoryEvidence]) -> list[Refusal]:
     """A refusal for each id that the inventory does not hold."""
     return [
-        Refusal("unknown_id", _describe_unknown(candidate, inventory.get(candidate.customer_id)))
+        Refusal("unknown_id", _describe_unknown(candidate, inventory.get(candidate.customer_id)), candidate)
         for candidate in candidates
         if not _is_known(candidate, inventory)
     ]
@@ -217,7 +217,24 @@ def find_refusals(session: Session, facts: Facts, *, done: Collection[tuple[str,
 
 def _judge(session: Session, items: Sequence[PlanItem], done: Collection[tuple[str, str | None]]) -> list[Refusal]:
     """What stands against each item, of those that were not read as far as the warehouse tells."""
-    return [*guards.check_protected(items, session.protected()), *guards.check_items(items, done)]
+    protected = session.protected()
+    listed = [about(item.candidate, guards.check_protected([item], protected)) for item in items]
+    judged = [
+        about(item.candidate, guards.check_items([item], guards.removed_before(item, items).union(done)))
+        for item in items
+    ]
+    return [refusal for refusals in (*listed, *judged) for refusal in refusals]
+
+
+def check_grace(
+    candidates: Iterable[Candidate], history: History, query_hash: str, run: InventoryRun, grace_days: float
+) -> list[Refusal]:
+    """The guard of the grace period, for each deletion."""
+    return [
+        refusal
+        for candidate in candidates
+        for refusal in about(candidate, guards.check_grace([candidate], history, query_hash, run, grace_days))
+    ]
 
 
 def _describe_unknown(candidate: Candidate, evidence: InventoryEvidence | None) -> str:

@@ -326,6 +326,22 @@ def test_without_the_protected_list_nothing_happens(world: World) -> None:
     assert (world.sent(), world.story()) == ([], ["plan"])
 
 
+def test_an_entry_of_the_protected_list_that_fits_nobody_is_warned_of(world: World) -> None:
+    """By the names and ids of the inventory, those that have left it too; it is no refusal."""
+    sql("UPDATE cockpit.customers SET removed_at = now() WHERE id = '{other}'")(world)
+    stays = next(c for c in world.sandbox.tenant.customers if c.id not in (*world.ids, world.other))
+    name = stays.company_name.upper()
+    idle = ["Nobody [AG] *", "*Contosso*", new_id(77)]
+    world.protected_file.write_text("\n".join([f"{name[:4]}*", world.other.upper(), *idle, "# a remark"]))
+    assert world.plan(*world.three).items
+    warnings = [line for line in world.said if line.startswith("Warning")]
+    assert warnings == [
+        f"Warning: the entry {entry!r} of the protected list fits no customer of the inventory, so it protects nobody. "
+        "Look whether it is misspelt."
+        for entry in idle
+    ]
+
+
 def test_a_listed_customer_more_on_the_protected_list_does_not_matter(world: World) -> None:
     plan = world.plan(*world.three)
     world.protected_file.write_text(f"{world.other}\n")

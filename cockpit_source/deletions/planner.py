@@ -64,6 +64,7 @@ def make_plan(session: Session, query: DeletionQuery) -> Plan | None:
     if not candidates:
         check_not_empty(session, run)
         return None
+    _warn_of_idle_protection(session)
     inventory = read_inventory(session, candidates, run)
     history = session.history()
     found = find_unknown(candidates, inventory)
@@ -95,6 +96,17 @@ def read_usable_run(session: Session, limits: Limits) -> InventoryRun:
     refuse(guards.check_inventory(run, base_url, session.clock.now(), limits.max_age_hours))
     assert run is not None  # noqa: S101 - refused above
     return run
+
+
+def _warn_of_idle_protection(session: Session) -> None:
+    """Say which entries of the protected list protect nobody: they may be misspelt."""
+    with session.inventory() as inventory:
+        unmatched = session.protected().find_unmatched(inventory.names())
+    for entry in unmatched:
+        session.say(
+            f"Warning: the entry {entry!r} of the protected list fits no customer of the inventory, so it protects "
+            "nobody. Look whether it is misspelt."
+        )
 
 
 def check_not_empty(session: Session, run: InventoryRun) -> None:

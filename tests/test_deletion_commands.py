@@ -409,6 +409,23 @@ def test_open_ones_are_verified_later(world: World, cockpit: Cockpit) -> None:
     assert len(world.sent()) == 3
 
 
+def test_verify_needs_no_protected_list(world: World, cockpit: Cockpit) -> None:
+    plan = make_plan(cockpit)
+    world.sandbox.deletion_delay_seconds = 3600
+    assert cockpit("apply", *approval(plan)).exit_code == 3
+    world.sandbox.deletion_delay_seconds = 0
+    world.protected_file.unlink()
+    config = world.folder / ".dlt" / "config.toml"
+    config.write_text(config.read_text().replace('protected_file = "protected.txt"\n', ""))
+    open_project(world.folder)
+    for arguments in (("plan", "--query", "left.sql"), ("apply", *approval(plan))):
+        ran = cockpit(*arguments)
+        assert ran.exit_code == 2
+        assert "protected_file is missing" in ran.err
+    ran = cockpit("verify", "--json")
+    assert (ran.exit_code, ran.json[0]["items"][0]["state"]) == (0, "verified"), ran.err
+
+
 def test_switched_off(world: World, cockpit: Cockpit) -> None:
     plan = make_plan(cockpit)
     config = world.folder / ".dlt" / "config.toml"

@@ -336,8 +336,8 @@ def test_an_entry_of_the_protected_list_that_fits_nobody_is_warned_of(world: Wor
     assert world.plan(*world.three).items
     warnings = [line for line in world.said if line.startswith("Warning")]
     assert warnings == [
-        f"Warning: the entry {entry!r} of the protected list fits no customer of the inventory, so it protects nobody. "
-        "Look whether it is misspelt."
+        f"Warning: the entry {entry!r} of the protected list fits no customer of the inventory, so it protects "
+        "nobody. Look whether it is misspelt."
         for entry in idle
     ]
 

@@ -136,7 +136,7 @@ def _check_plan(session: Session, history: PlanHistory, plan: Plan) -> None:
     latest = session.history().latest
     refusals = []
     if history.is_finished or history.has_ended:
-        refusals.append(Refusal("already_applied", f"Plan {plan.plan_id} was carried out already."))
+        refusals.append(Refusal("already_applied", _describe_end(history)))
     if latest is not None and latest.plan_id != plan.plan_id:
         refusals.append(
             Refusal("superseded", f"Plan {plan.plan_id} is superseded by plan {latest.plan_id}, which is later.")
@@ -158,6 +158,16 @@ def _check_plan(session: Session, history: PlanHistory, plan: Plan) -> None:
             Refusal("other_api", f"Plan {plan.plan_id} is of {plan.base_url}, but base_url is now {api.base_url}.")
         )
     refuse(refusals)
+
+
+def _describe_end(history: PlanHistory) -> str:
+    done = f"Plan {history.plan_id} was carried out already."
+    if history.is_finished or not history.is_started:
+        return done
+    return (
+        f"{done} Its end is not recorded yet, since that run was ended just before. Run `cockpit deletions verify`, "
+        "which records it."
+    )
 
 
 def _check_evidence(session: Session, history: PlanHistory, plan: Plan) -> None:

@@ -353,6 +353,36 @@ def test_a_person_at_a_terminal(world: World, cockpit: Cockpit, kind: str) -> No
         assert (world.sent(), world.story()) == ([], ["plan"])
 
 
+@pytest.mark.parametrize("prompt", ["the words", "the hash"])
+def test_ctrl_c_at_the_approval_sends_and_records_nothing(world: World, cockpit: Cockpit, prompt: str) -> None:
+    plan = make_plan(cockpit)
+    terminal, inner = pty.openpty()
+    if prompt == "the hash":
+        words = confirmation_words(read_plan({name: value for name, value in plan.items() if name != "blast_radius"}))
+        os.write(terminal, f"{words}\n".encode())
+    command = [sys.executable, "-m", "cockpit_source.cli", "deletions", "apply", plan["plan_id"]]
+    with subprocess.Popen(
+        [*command, "--database", "inventory.duckdb"],
+        stdin=inner,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=world.folder,
+    ) as applying:
+        assert applying.stderr is not None
+        asked, begun = b"", {"the words": b'Type "', "the hash": b"Type the first"}[prompt]
+        while begun not in asked and (more := os.read(applying.stderr.fileno(), 4096)):
+            asked += more
+        assert begun in asked, asked
+        applying.send_signal(signal.SIGINT)
+        out, err = applying.communicate(timeout=60)
+    os.close(inner)
+    os.close(terminal)
+    assert (applying.returncode, out.strip()) == (4, b"")
+    assert b"The plan was not approved, so nothing was sent." in err
+    assert b"Traceback" not in asked + err
+    assert (world.sent(), world.story()) == ([], ["plan"])
+
+
 def test_ctrl_c_says_how_to_go_on(world: World, cockpit: Cockpit) -> None:
     """While the first deletion is read until it shows: it is not sent again, and the others are not sent."""
     plan = make_plan(cockpit)

@@ -389,6 +389,20 @@ def codes_of(refusal: DeletionRefused) -> set[str]:
     return set(re.findall(r"^  - (\w+): ", str(refusal), re.MULTILINE))
 
 
+def test_a_customer_that_has_left_the_listing_already(world: World) -> None:
+    plan = world.plan(*world.three)
+    sql("UPDATE cockpit.customers SET removed_at = now() WHERE id = '{a}'")(world)
+    left = f"unknown_id: Customer {world.a} has left the listing already, or is deleted. Let the query leave out "
+    for refusal in (world.plan_refused(*world.three), world.apply_refused(plan)):
+        assert refusal.code == "unknown_id"
+        assert left + "customers whose removed_at is set." in str(refusal)
+        assert str(refusal).count("unknown_id") == 1
+    assert "The inventory holds no customer " + new_id(77) in str(
+        world.plan_refused(f"SELECT 'delete_customer', '{new_id(77)}', CAST(NULL AS VARCHAR), 'r'")
+    )
+    assert (world.sent(), world.story()) == ([], ["plan"])
+
+
 @pytest.mark.parametrize("where", ["customer", "listing"])
 def test_what_cannot_be_read_hides_no_other_refusal(world: World, where: str) -> None:
     """Neither of the same customer, as far as the warehouse knows it, nor of others."""

@@ -2,6 +2,8 @@
 -- Inputs: int_days, int_day_reads, scopes, scope_runs.
 -- Question: which scopes were listed at the end of a day, when was each last read well by then, and which of several
 -- scopes of one customer in one provider instance is counted?
+-- By days, as pruned scope_runs are: where the second list of a day lacks a scope that comes back on a later day, it
+-- shows until the next day with a list.
 with read_since_list as (
     select
         d.tenant, d.compared_on, d.days_before, r.scope_key,
@@ -27,8 +29,10 @@ listed as (
     left join read_since_list r
         on r.tenant = d.tenant and r.compared_on = d.compared_on and r.days_before = d.days_before
         and r.scope_key = s.scope_key
-    -- a scope that never stood in a full list was given by hand, and cannot leave one
-    where coalesce(r.is_listed, 0) = 1 or s.last_listed_run_id is null or d.list_ended_on is null
+    -- a scope that never stood in a full list, or was not known yet, was given by hand, and cannot have left one
+    where
+        coalesce(r.is_listed, 0) = 1 or s.last_listed_run_id is null or d.list_ended_on is null
+        or {{ utc_date('s.first_seen_at') }} > d.list_ended_on
 ),
 
 read_earlier as (

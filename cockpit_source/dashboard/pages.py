@@ -36,7 +36,7 @@ class Pages:
 
     def rows(self, query: Query) -> Any:
         """The answer as an Arrow table."""
-        return self._database.query(query.sql, query.values)
+        return self._database.query(query.sql, query.values, lasting=query.lasting)
 
     def one(self, query: Query) -> dict[str, Any]:
         """The only row of an answer."""
@@ -139,18 +139,19 @@ class Pages:
 
     def _change_cards(self) -> list[Card]:
         days = self.one(queries.days())
-        to_date = self._filters.day or days["last_day"]
-        found = {row["span_days"]: row for row in self.rows(queries.change_sums(self._filters, to_date)).to_pylist()}
+        until = self._filters.day or days["last_day"]
+        spans = {"week": until - timedelta(days=7), "month": until - timedelta(days=30)}
+        wanted = [day for day in (until, *spans.values()) if day >= days["first_day"]]
+        found = self.rows(queries.seats_on(self._filters, wanted)).to_pylist()
+        seats = {row["snapshot_date"]: row["total_seats"] or 0 for row in found}
         figures = []
-        for span, name, label in ((7, "week", "Since last week"), (30, "month", "Since last month")):
-            from_date = to_date - timedelta(days=span)
-            if from_date < days["first_day"]:
-                begin = f"the history begins on {days['first_day'].isoformat()}"
-                figures.append(Card(f"change_{name}", label, words.NOT_TOLD, begin))
-                continue
-            row = found.get(span, {"seat_change": 0, "gained": 0, "lost": 0})
-            note = f"{words.change(row['gained'])} and {words.change(row['lost'])} since {from_date.isoformat()}"
-            figures.append(Card(f"change_{name}", label, words.change(row["seat_change"]), note))
+        for name, day in spans.items():
+            if day in seats:
+                value = words.change(seats[until] - seats[day])
+                note = f"from {words.count(seats[day])} seats on {day.isoformat()}"
+            else:
+                value, note = words.NOT_TOLD, f"the history begins on {days['first_day'].isoformat()}"
+            figures.append(Card(f"change_{name}", f"Since last {name}", value, note))
         return figures
 
     def _coverage_cards(self) -> list[Card]:

@@ -6,6 +6,7 @@ rows that tell both numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any
@@ -32,10 +33,11 @@ _SUMS = """
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One SELECT and the values that it names."""
+    """One SELECT and the values that it names. `lasting`: the answer is the same until the copy is replaced."""
 
     sql: str
     values: dict[str, Any] = field(default_factory=dict)
+    lasting: bool = False
 
 
 def _inventory(filters: Filters, *, all_kinds: bool = False) -> str:
@@ -129,6 +131,17 @@ FROM scope_health {where}"""
     return Query(sql, filters.values)
 
 
+def seats_on(filters: Filters, wanted: Sequence[date]) -> Query:
+    """Seats at the end of some days, a row each; a SELECT for each, since a filter on one day is cheap in the marts."""
+    texts = [f"DATE '{day.isoformat()}'" for day in wanted]
+    sql = " UNION ALL ".join(
+        f"SELECT {day} AS snapshot_date, sum(total_seats)::BIGINT AS total_seats "
+        f"FROM {_daily(filters, f'snapshot_date = {day}')}"
+        for day in texts
+    )
+    return Query(sql, filters.values, lasting=True)
+
+
 def trend(filters: Filters, last_day: date, first_day: date) -> Query:
     """Seats at the end of the chosen day and of the same day of the weeks before.
 
@@ -137,17 +150,19 @@ def trend(filters: Filters, last_day: date, first_day: date) -> Query:
     until = filters.day or last_day
     found = [until - timedelta(weeks=week) for week in range(TREND_WEEKS)]
     listed = ", ".join(f"DATE '{day.isoformat()}'" for day in found if day >= first_day)
-    period = f"snapshot_date IN ({listed})"
-    if filters.is_narrow:
-        source = f"fct_daily_inventory {filters.where(*_IDS, extra=[period])}"
-    else:
-        source = f"fct_daily_totals {filters.where('is_free', extra=[period])}"
     sql = f"""
 SELECT snapshot_date, sum(total_seats)::BIGINT AS total_seats, sum(assigned_seats)::BIGINT AS assigned_seats,
        sum(unassigned_seats)::BIGINT AS unassigned_seats
-FROM {source}
+FROM {_daily(filters, f"snapshot_date IN ({listed})")}
 GROUP BY snapshot_date ORDER BY snapshot_date"""
-    return Query(sql, filters.values)
+    return Query(sql, filters.values, lasting=True)
+
+
+def _daily(filters: Filters, period: str) -> str:
+    """The cheapest rows of the history that the filters leave."""
+    if filters.is_narrow:
+        return f"fct_daily_inventory {filters.where(*_IDS, extra=[period])}"
+    return f"fct_daily_totals {filters.where('is_free', extra=[period])}"
 
 
 def unassigned_by_sku(filters: Filters) -> Query:
@@ -219,17 +234,6 @@ ORDER BY total_seats DESC NULLS LAST, reseller"""
 
 
 # ---- changes
-
-
-def change_sums(filters: Filters, to_date: date) -> Query:
-    """Seats gained and lost within 7 and within 30 days up to the end of a day, a row each."""
-    where = filters.where(*_IDS, extra=["to_date = $to_date", "span_days IN (7, 30)"])
-    sql = f"""
-SELECT span_days, sum(seat_change)::BIGINT AS seat_change,
-       coalesce(sum(seat_change) FILTER (seat_change > 0), 0)::BIGINT AS gained,
-       coalesce(sum(seat_change) FILTER (seat_change < 0), 0)::BIGINT AS lost
-FROM fct_seat_changes {where} GROUP BY span_days"""
-    return Query(sql, filters.values | {"to_date": to_date})
 
 
 def change_rows(filters: Filters, from_date: date, to_date: date) -> Query:

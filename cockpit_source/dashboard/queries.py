@@ -132,7 +132,7 @@ FROM scope_health {where}"""
 
 
 def seats_on(filters: Filters, wanted: Sequence[date]) -> Query:
-    """Seats at the end of some days, a row each; a SELECT for each, since a filter on one day is cheap in the marts."""
+    """Seats at the end of some days, a row each; a SELECT for each, since in the marts a filter on one day is cheap."""
     texts = [f"DATE '{day.isoformat()}'" for day in wanted]
     sql = " UNION ALL ".join(
         f"SELECT {day} AS snapshot_date, sum(total_seats)::BIGINT AS total_seats "

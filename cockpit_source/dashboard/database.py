@@ -114,11 +114,6 @@ class ShownDatabase:
             self._keep(key, result)
         return result
 
-    def has_schema(self, name: str) -> bool:
-        """Whether the copy holds a dataset of this name."""
-        sql = "SELECT 1 FROM information_schema.schemata WHERE catalog_name = $catalog AND schema_name = $schema"
-        return bool(self.query(sql, {"catalog": _CATALOG, "schema": name}).num_rows)
-
     def close(self) -> None:
         """Let go of the copy."""
         with self._lock:

@@ -132,7 +132,7 @@ FROM scope_health {where}"""
 
 
 def seats_on(filters: Filters, wanted: Sequence[date]) -> Query:
-    """Seats at the end of some days, a row each; a SELECT for each, since in the marts a filter on one day is cheap."""
+    """Seats at the end of some days, a row each; a SELECT for each, as a filter on one day is cheap."""
     texts = [f"DATE '{day.isoformat()}'" for day in wanted]
     sql = " UNION ALL ".join(
         f"SELECT {day} AS snapshot_date, sum(total_seats)::BIGINT AS total_seats "
@@ -294,37 +294,27 @@ ORDER BY age_hours DESC NULLS FIRST, customer, scope_key"""
     return Query(sql, filters.values)
 
 
-# ---- deletions ledger
+# ---- deletions ledger, which is a database of its own
 
+LEDGER_COUNTS = """
+SELECT (SELECT count(*) FROM deletion_plans) AS plans, (SELECT count(*) FROM deletion_plan_items) AS deletions,
+       (SELECT count(*) FROM deletion_events) AS events"""
 
-def ledger_counts(dataset: str) -> Query:
-    """How many plans, deletions and records the ledger holds."""
-    sql = f"""
-SELECT (SELECT count(*) FROM "{dataset}".deletion_plans) AS plans,
-       (SELECT count(*) FROM "{dataset}".deletion_plan_items) AS deletions,
-       (SELECT count(*) FROM "{dataset}".deletion_events) AS events"""
-    return Query(sql)
-
-
-def ledger_items(dataset: str) -> Query:
-    """Every planned deletion with what came of it: the last result on record, if any."""
-    sql = f"""
+# every planned deletion with what came of it: the last result on record, if any
+LEDGER_ITEMS = """
 SELECT i.plan_id, i.item, i.action, coalesce(i.customer_name, i.customer_id) AS customer, i.reason,
        e.result AS last_result, e.recorded_at AS result_at, p.recorded_at AS planned_at, p.created_by,
        p.query_name, i.customer_id, i.provider_instance_id
-FROM "{dataset}".deletion_plan_items AS i
-JOIN "{dataset}".deletion_plans AS p USING (plan_id)
+FROM deletion_plan_items AS i
+JOIN deletion_plans AS p USING (plan_id)
 LEFT JOIN (
-    SELECT plan_id, item, arg_max(result, seq) AS result, arg_max(recorded_at, seq) AS recorded_at
-    FROM "{dataset}".deletion_events WHERE result IS NOT NULL AND item IS NOT NULL GROUP BY plan_id, item
+    SELECT plan_id, item, arg_max(coalesce(result, kind), seq) AS result, arg_max(recorded_at, seq) AS recorded_at
+    FROM deletion_events
+    WHERE item IS NOT NULL
+    GROUP BY plan_id, item
 ) AS e ON e.plan_id = i.plan_id AND e.item = i.item
 ORDER BY p.recorded_at DESC, i.plan_id, i.item"""
-    return Query(sql)
 
-
-def ledger_events(dataset: str) -> Query:
-    """Every record that is not a plan, the newest first."""
-    sql = f"""
+LEDGER_EVENTS = """
 SELECT seq, recorded_at, kind, plan_id, item, result, http_status, description, actor, correlation_id
-FROM "{dataset}".deletion_events ORDER BY seq DESC"""
-    return Query(sql)
+FROM deletion_events ORDER BY seq DESC"""

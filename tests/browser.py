@@ -78,7 +78,7 @@ class Visit:
 
     def open_tab(self, name: str) -> None:
         """Choose a tab and wait until its page is there."""
-        self.page.get_by_role("tab", name=name, exact=True).click()
+        self.page.get_by_role("button", name=name, exact=True).click()
         self.page.locator(f'main[aria-label="{name}"]').wait_for()
 
     def figure(self, name: str) -> str:
@@ -108,10 +108,10 @@ class Visit:
 
     def choose_day(self, label: str, day: date) -> None:
         """Type a day, as people in Britain do."""
-        group = self.page.locator(".mo-label").filter(has_text=label).get_by_role("spinbutton")
-        group.first.click()
-        self.page.keyboard.type(f"{day:%d%m%Y}")
-        self.page.keyboard.press("Tab")
+        fields = self.page.locator(".mo-label").filter(has_text=label).get_by_role("spinbutton").all()
+        for entry, digits in zip(fields, (f"{day:%d}", f"{day:%m}", f"{day:%Y}"), strict=True):
+            entry.click()
+            self.page.keyboard.type(digits)
 
     def table(self) -> list[dict[str, str]]:
         """The rows that the first table shows, by the names of its columns."""

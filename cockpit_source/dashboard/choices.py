@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import marimo as mo
 from cockpit_source.dashboard import queries, words
 from cockpit_source.dashboard.database import ShownDatabase
 from cockpit_source.dashboard.filters import DIRECT, Filters
-from cockpit_source.dashboard.pages import Pages
+from cockpit_source.dashboard.pages import TABS, Pages
 
 _ALL = "All"
 _KINDS = {"Paid": "paid", "Free": "free", "Both": "all"}
@@ -53,6 +54,28 @@ def layout(widgets: Any, name: str) -> mo.Html:
     return mo.Html(f'<section class="ck-choices" aria-label="{name}">{fields}</section>')
 
 
+def make_tabs(open_tab: Callable[[str], None]) -> Any:
+    """A button for each page. marimo's own tabs cannot be walked with the arrow keys."""
+    return mo.ui.array([_make_tab(name, open_tab) for name in TABS])
+
+
+def _make_tab(name: str, open_tab: Callable[[str], None]) -> Any:
+    return mo.ui.button(label=name, on_change=lambda _: open_tab(name))
+
+
+def layout_tabs(tabs: Any) -> mo.Html:
+    """The buttons beside each other."""
+    pairs = zip(TABS, tabs.elements, strict=True)
+    buttons = "".join(f'<div class="ck-tab" data-tab="{name}">{button.text}</div>' for name, button in pairs)
+    return mo.Html(f'<nav class="ck-tabs" aria-label="Pages">{buttons}</nav>')
+
+
+def mark_tab(tab: str) -> mo.Html:
+    """Lets the button of the open page stand out."""
+    colours = "--ck-tab: var(--ck-open); --ck-tab-text: var(--ck-text); --ck-tab-line: var(--ck-accent);"
+    return mo.Html(f'<style>.ck-tab[data-tab="{tab}"] {{ {colours} }}</style>')
+
+
 def read_filters(database: ShownDatabase, widgets: Any) -> Filters:
     """What was chosen."""
     chosen = widgets.value
@@ -78,7 +101,7 @@ def make_period(database: ShownDatabase) -> Any:
             "from": mo.ui.date(
                 start=first, stop=last, value=max(first, last - timedelta(days=7)), label="From the end of"
             ),
-            "to": mo.ui.date(start=first, stop=last, value=last, label="to"),
+            "to": mo.ui.date(start=first, stop=last, value=last, label="To the end of"),
         }
     )
 

@@ -110,8 +110,9 @@ class Visit:
         """Type a day, as people in Britain do."""
         fields = self.page.locator(".mo-label").filter(has_text=label).get_by_role("spinbutton").all()
         for entry, digits in zip(fields, (f"{day:%d}", f"{day:%m}", f"{day:%Y}"), strict=True):
-            entry.click()
-            self.page.keyboard.type(digits)
+            if entry.inner_text() != digits:
+                entry.click()
+                self.page.keyboard.type(digits)
 
     def table(self) -> list[dict[str, str]]:
         """The rows that the first table shows, by the names of its columns."""

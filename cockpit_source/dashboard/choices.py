@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 import marimo as mo
@@ -88,7 +88,7 @@ def read_filters(database: ShownDatabase, widgets: Any) -> Filters:
         customer=chosen["customer"] or "",
         sku=chosen["sku"],
         kind=chosen["kind"] or "paid",
-        day=None if day is None or day >= last_day else day,
+        day=None if day == last_day else day,
     )
 
 
@@ -128,31 +128,23 @@ def render(page: Pages, tab: str, *, period: Any, kind: Any, bad_only: Any) -> m
 
 def render_charts(page: Pages, tab: str) -> mo.Html | None:
     """What of the open tab comes after its figures, since it takes longer."""
-    if tab != "Overview":
+    if tab != "Overview" or page.outside(page.day):
         return None
     return mo.Html(f'<section aria-label="Charts and definitions">{page.overview_charts().text}</section>')
 
 
 def _page(page: Pages, tab: str, *, period: Any, kind: Any, bad_only: Any) -> mo.Html:
-    if tab == "Changes":
-        from_date, to_date = (_day(period.value, name) for name in ("from", "to"))
-        return page.changes(from_date, to_date)
     if tab == "Attention":
         return page.attention(kind.value)
     if tab == "Scope health":
         return page.scope_health(only_bad=bool(bad_only.value))
-    pages = {
-        "Customers": page.customers,
-        "SKUs": page.skus,
-        "Resellers": page.resellers,
-        "Deletions": page.deletions,
-    }
-    return pages.get(tab, page.overview)()
-
-
-def _day(chosen: dict[str, Any], name: str) -> date:
-    day: date = chosen[name]
-    return day
+    if tab == "Deletions":
+        return page.deletions()
+    if tab == "Changes":
+        days = period.value["from"], period.value["to"]
+        return page.outside(*days) or page.changes(*days)
+    pages = {"Customers": page.customers, "SKUs": page.skus, "Resellers": page.resellers}
+    return page.outside(page.day) or pages.get(tab, page.overview)()
 
 
 def _dropdown(options: dict[str, Any], label: str) -> Any:

@@ -42,6 +42,19 @@ class Pages:
         found: list[dict[str, Any]] = self.rows(query).to_pylist()
         return found[0] if found else {}
 
+    @property
+    def day(self) -> date | None:
+        """The chosen day; None for the newest inventory."""
+        return self._filters.day
+
+    def outside(self, *wanted: date | None) -> mo.Html | None:
+        """A page instead, where a day is not in the history: it may still be being typed."""
+        days = self.one(queries.days())
+        first_day, last_day = days["first_day"], days["last_day"]
+        if all(day is None or first_day <= day <= last_day for day in wanted):
+            return None
+        return parts.notice("No data of that day", [f"The history goes from {first_day} to {last_day}."])
+
     # ---- overview
 
     def overview(self) -> mo.Html:
@@ -223,9 +236,9 @@ class Pages:
 
     # ---- changes
 
-    def changes(self, from_date: date, to_date: date) -> mo.Html:
+    def changes(self, from_date: date | None, to_date: date | None) -> mo.Html:
         """What changed between two days, by kind and row by row."""
-        if from_date >= to_date:
+        if from_date is None or to_date is None or from_date >= to_date:
             return parts.notice("Choose two days", ["The first day has to be before the second."])
         rows = self.rows(queries.change_rows(self._filters, from_date, to_date))
         kinds = parts.sums_by_kind(rows, "seat_change")

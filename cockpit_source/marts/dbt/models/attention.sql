@@ -5,17 +5,18 @@ with inventory as (
     select * from {{ ref('fct_current_inventory') }}
 ),
 
--- unassigned in every version that held in the last 30 days, of SKUs that were there all that time
+-- unassigned in every version that held in the last 30 days, of SKUs that were there all that time; in hours, since a
+-- day is longer or shorter where the session's time zone changes its clock
 idle as (
     select s.tenant, s.customer_id, s.provider_instance_id, h.sku_id
     from {{ ref('int_counted_scopes') }} s
     inner join {{ source('cockpit', 'license_history') }} h on h.scope_key = s.scope_key
-    where h.valid_to is null or h.valid_to > {{ now() }} - interval '30' day
+    where h.valid_to is null or h.valid_to > {{ now() }} - interval '720' hour
     group by s.tenant, s.customer_id, s.provider_instance_id, h.sku_id
     having
         max(coalesce(h.consumed_licenses, 1)) = 0
         and min(coalesce(h.total_licenses, 0)) > 0
-        and min(h.valid_from) <= {{ now() }} - interval '30' day
+        and min(h.valid_from) <= {{ now() }} - interval '720' hour
 ),
 
 week as (

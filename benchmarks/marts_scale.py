@@ -1,0 +1,129 @@
+"""The marts and every tab of the dashboard on a year of history: `python benchmarks/marts_scale.py`.
+
+Generates 5,000 customers with 12 SKUs each and 365 days of history in DuckDB, creates the marts with `cockpit marts`,
+and asks what each tab of the dashboard asks, in a process of its own, each once and nothing kept from before.
+Seconds of a tab are those of its queries, without what marimo does with their answers. Peak memory is the maximum
+resident set. No load and no API: the rows are invented, as `generated_history.py` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from generated_history import TENANT
+from measuring import run_measured
+
+from cockpit_source.publish import read_copy_path
+
+HERE = str(Path(__file__).parent)
+GENERATE = """
+import json, pathlib, sys, generated_history
+generated_history.generate_history(pathlib.Path(sys.argv[1]), **json.loads(sys.argv[2]))
+"""
+MARTS_BOUND = 10
+TAB_BOUND = 1
+
+
+def ask_tabs(database: Path) -> None:
+    """Print the seconds of each tab's queries as JSON."""
+    from cockpit_source.dashboard.database import ShownDatabase
+    from cockpit_source.dashboard.filters import Filters
+    from cockpit_source.dashboard.pages import TABS, Pages
+    from cockpit_source.dashboard.queries import days
+
+    class TimedDatabase(ShownDatabase):
+        """Adds up how long queries take."""
+
+        seconds = 0.0
+
+        def query(self, sql: str, values: Mapping[str, Any] | None = None) -> Any:
+            began = time.monotonic()
+            try:
+                return super().query(sql, values)
+            finally:
+                self.seconds += time.monotonic() - began
+
+    last_day = ShownDatabase(database, "cockpit").query(days().sql).to_pylist()[0]["last_day"]
+    views = {
+        "Overview": lambda pages: (pages.overview(), pages.overview_charts()),
+        "Customers": lambda pages: pages.customers(),
+        "SKUs": lambda pages: pages.skus(),
+        "Resellers": lambda pages: pages.resellers(),
+        "Changes": lambda pages: pages.changes(last_day - timedelta(days=7), last_day),
+        "Changes of any two days": lambda pages: pages.changes(last_day - timedelta(days=100), last_day),
+        "Attention": lambda pages: pages.attention(None),
+        "Scope health": lambda pages: pages.scope_health(only_bad=False),
+        "Deletions": lambda pages: pages.deletions(),
+    }
+    missing = set(TABS) - set(views)
+    if missing:
+        raise SystemExit(f"tabs that are not measured: {sorted(missing)}")
+    chosen = {"": Filters(), ", 100 days ago": Filters(day=last_day - timedelta(days=100))}
+    seconds = {}
+    for what, filters in chosen.items():
+        for tab, show in views.items():
+            shown = TimedDatabase(database, "cockpit")
+            show(Pages(shown, filters))
+            if not what or tab in ("Overview", "Customers", "SKUs", "Resellers"):
+                seconds[tab + what] = shown.seconds
+    json.dump(seconds, sys.stdout)
+
+
+def main() -> None:
+    """Print the table; with `--strict`, exit with 1 where a bound does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--customers", type=int, default=5000)
+    parser.add_argument("--skus", type=int, default=12)
+    parser.add_argument("--days", type=int, default=365)
+    parser.add_argument("--strict", action="store_true")
+    parser.add_argument("--tabs-of", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.tabs_of:
+        ask_tabs(arguments.tabs_of)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        database = Path(folder) / "generated.duckdb"
+        # in a process of its own: the peak of a child is never less than that of the process that starts it
+        world = {name: getattr(arguments, name) for name in ("customers", "skus", "days")}
+        run_measured([sys.executable, "-c", GENERATE, str(database), json.dumps(world)], {"PYTHONPATH": HERE})
+        environment = {"SOURCES__COCKPIT__TENANT": TENANT, "DLT_DATA_DIR": folder, "HOME": folder}
+        cockpit = str(Path(sys.executable).with_name("cockpit"))
+        options = ("--project", folder, "--database", str(database))
+        marts = run_measured([cockpit, "marts", *options, "--json"], environment)
+        _describe(arguments, read_copy_path(database))
+        tabs = run_measured([sys.executable, __file__, "--tabs-of", str(database)], environment)
+    seconds = json.loads(tabs.output.strip().splitlines()[-1])
+    print(f"{'':<36} {'seconds':>8} {'bound':>6}")
+    print(f"{'cockpit marts':<36} {marts.seconds:>8.1f} {MARTS_BOUND:>6}   peak {marts.peak_mib:,.0f} MiB")
+    for tab, taken in seconds.items():
+        print(f"{tab:<36} {taken:>8.2f} {TAB_BOUND:>6}")
+    print(f"peak memory of all tabs, one after another, with the dashboard's modules: {tabs.peak_mib:,.0f} MiB")
+    exceeded = [tab for tab, taken in seconds.items() if taken > TAB_BOUND]
+    exceeded += ["cockpit marts"] if marts.seconds > MARTS_BOUND else []
+    print(f"bounds that do not hold: {', '.join(exceeded) or 'none'}")
+    if exceeded and arguments.strict:
+        raise SystemExit(1)
+
+
+def _describe(arguments: argparse.Namespace, copy: Path) -> None:
+    with duckdb.connect(str(copy), read_only=True) as connection:
+        (versions,) = connection.execute("SELECT count(*) FROM cockpit.license_history").fetchone() or (0,)
+        (reads,) = connection.execute("SELECT count(*) FROM cockpit.scope_runs").fetchone() or (0,)
+    print(
+        f"generated: {arguments.customers:,} customers x {arguments.skus} SKUs x {arguments.days} days, "
+        f"{versions:,} versions, {reads:,} reads, {copy.stat().st_size / 2**20:,.0f} MiB; {os.cpu_count()} cores"
+    )
+
+
+if __name__ == "__main__":
+    main()

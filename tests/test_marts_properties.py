@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from marts_world import Marts, World, at, in_order, on
 from support import Inventory, Row, ScopeIds, day, sku
@@ -42,7 +42,13 @@ days = st.one_of(
 
 
 @pytest.mark.parametrize("reseller_scopes", ["same", "parts"])
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(
+    max_examples=3,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+)
 @given(sequence=st.lists(days, min_size=3, max_size=5).filter(lambda told: told[0] is not None))
 def test_every_day_seen_later_is_as_it_was_seen_then(reseller_scopes: str, sequence: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import mart_documents
+
 from cockpit_source.deletions import settings as deletion_settings
 from cockpit_source.deletions.ledger_tables import LEDGER_DATASET, LEDGER_TABLES, LedgerTable
 from cockpit_source.settings import KEYS, Key

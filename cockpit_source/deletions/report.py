@@ -29,8 +29,9 @@ _SHORT_ACTIONS = _ACTIONS | {"remove_reseller_relationship": "remove relationshi
 
 
 def describe_blast_radius(plan: Plan, course: PlanHistory | None = None) -> list[str]:
-    """What the plan would do, in lines: how much of what, and that it cannot be undone. With its course, once it was
-    applied: what was done, and when.
+    """What the plan would do, in lines: how much of what, and that it cannot be undone.
+
+    With the course of a plan that was applied: what was done of it.
     """
     customers = {item.candidate.customer_id for item in plan.items}
     resellers = {item.inventory.reseller_id for item in plan.items} - {None}
@@ -133,7 +134,11 @@ def refusal_to_json(refusal: DeletionRefused) -> dict[str, Any]:
         "plan_id": None,
         "plan_hash": None,
         "items": [],
-        "refusal": {"code": refusal.code, "text": str(refusal)},
+        "refusal": {
+            "code": refusal.code,
+            "text": str(refusal),
+            "all": [{"code": code, "text": text} for code, text in refusal.refusals],
+        },
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -21,6 +22,7 @@ from cockpit_source.settings import MartSettings
 from cockpit_source.tables import REFERENCE_TABLES, TABLES
 
 PACKAGE = Path(__file__).parents[1] / "cockpit_source" / "marts" / "dbt"
+MARTS_PAGE = Path(__file__).parents[1] / "docs" / "marts.md"
 DAYS = 4
 # neither the end of a run nor the end of a day
 AS_OF = day(DAYS - 1) + timedelta(hours=3)
@@ -90,6 +92,14 @@ def run_dbt(
     )
 
 
+def found_package() -> str:
+    """Where the package lies, by the command of docs/marts.md."""
+    command = re.findall(r"^\$ python -c \"(.+)\"$", MARTS_PAGE.read_text("utf-8"), re.MULTILINE)
+    return subprocess.run(
+        [sys.executable, "-c", *command], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
+
+
 @pytest.fixture(scope="module")
 def project(loaded: Inventory) -> Path:
     """A project that uses the package as docs/marts.md says."""
@@ -101,7 +111,7 @@ def project(loaded: Inventory) -> Path:
             "profile": "mine",
             "models": {"cockpit_marts": {"+materialized": "{{ var('materialized') }}"}},
         },
-        "packages.yml": {"packages": [{"local": str(PACKAGE)}]},
+        "packages.yml": {"packages": [{"local": found_package()}]},
         "profiles.yml": {
             "mine": {
                 "target": "built",

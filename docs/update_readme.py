@@ -1,8 +1,9 @@
-"""Fills the blocks of README.md and docs/deletions.md that come from code or runs: `make readme`, or `--only demo`.
+"""Fills the blocks of README.md and pages in docs/ that come from code or runs: `make readme`, or `--only demo`.
 
-Writes docs/tables.md too. A block stands between `<!-- name -->` and `<!-- /name -->`. Blocks: `tables`, `settings`
-and `deletion-settings` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user sees),
-`deletions` and `deletions-by-hand` (a plan of deletions carried out on the sandbox), and what the scripts in
+`--only tables-page sources` writes docs/tables.md and the sources of the dbt package. A block stands between
+`<!-- name -->` and `<!-- /name -->`. Blocks: `tables`, `settings`, `deletion-settings`, `marts`, `mart-columns` and
+`measures` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user sees), `deletions` and
+`deletions-by-hand` (a plan of deletions carried out on the sandbox), and what the scripts in
 benchmarks/ print, a few minutes each: `compare` (`compare_loads.py`), `bench` (`load_scale.py`),
 `startup`, `throttled` and `million` (`million_rows.py`); `kills` (tests/prove_kills.py) takes half an hour.
 """
@@ -27,6 +28,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mart_documents
+
 from cockpit_source.deletions import settings as deletion_settings
 from cockpit_source.deletions.ledger_tables import LEDGER_DATASET, LEDGER_TABLES, LedgerTable
 from cockpit_source.settings import KEYS, Key
@@ -36,6 +39,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 TABLES_PAGE = ROOT / "docs" / "tables.md"
 DELETIONS_PAGE = ROOT / "docs" / "deletions.md"
+MARTS_PAGE = ROOT / "docs" / "marts.md"
 
 
 def render_settings(keys: Mapping[str, Key] = KEYS) -> str:
@@ -319,6 +323,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "startup": partial(run_script, "benchmarks/startup.py"),
     "throttled": partial(run_script, "benchmarks/throttled.py"),
     "million": partial(run_script, "benchmarks/million_rows.py"),
+    "marts": mart_documents.render_mart_list,
+    "mart-columns": mart_documents.render_mart_columns,
+    "measures": mart_documents.render_measures,
     "kills": partial(
         run_script,
         "tests/prove_kills.py --trials 100 --scopes 2000",
@@ -328,7 +335,17 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 # which are not in the README
-PAGES = {"deletion-settings": DELETIONS_PAGE, "deletions-by-hand": DELETIONS_PAGE}
+PAGES = {
+    "deletion-settings": DELETIONS_PAGE,
+    "deletions-by-hand": DELETIONS_PAGE,
+    "mart-columns": MARTS_PAGE,
+    "measures": MARTS_PAGE,
+}
+# which are written as a whole
+FILES: dict[str, tuple[Path, Callable[[], str]]] = {
+    "tables-page": (TABLES_PAGE, render_tables_page),
+    "sources": (mart_documents.SOURCES_FILE, mart_documents.render_sources),
+}
 
 
 def page_of(name: str) -> Path:
@@ -337,11 +354,14 @@ def page_of(name: str) -> Path:
 
 
 def main() -> None:
-    """Fill the blocks."""
+    """Write the files and fill the blocks."""
     parser = argparse.ArgumentParser(description="Fill the generated blocks of the documents.")
-    parser.add_argument("--only", nargs="+", choices=BLOCKS, default=list(BLOCKS))
-    TABLES_PAGE.write_text(render_tables_page(), encoding="utf-8")
-    for name in parser.parse_args().only:
+    parser.add_argument("--only", nargs="+", choices=[*FILES, *BLOCKS], default=[*FILES, *BLOCKS])
+    only = parser.parse_args().only
+    for name in [name for name in only if name in FILES]:
+        path, render = FILES[name]
+        path.write_text(render(), encoding="utf-8")
+    for name in [name for name in only if name in BLOCKS]:
         page, content = page_of(name), BLOCKS[name]()
         page.write_text(replace_block(name, content, page.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from cockpit_source.settings import MartSettings
 from cockpit_source.tables import REFERENCE_TABLES, TABLES
 
 PACKAGE = Path(__file__).parents[1] / "cockpit_source" / "marts" / "dbt"
+MARTS_PAGE = Path(__file__).parents[1] / "docs" / "marts.md"
 DAYS = 4
 # neither the end of a run nor the end of a day
 AS_OF = day(DAYS - 1) + timedelta(hours=3)
@@ -40,7 +41,11 @@ def documented() -> dict[str, dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Inventory:
-    """Days of the simulated tenant, one without a run, one with a customer that cannot be read, and a price list."""
+    """Days of the simulated tenant and a price list.
+
+    One day has no run, one a customer that cannot be read, and from the second on customers of resellers are read
+    without reseller too.
+    """
     folder = tmp_path_factory.mktemp("dbt")
     with running_sandbox() as sandbox:
         inventory = Inventory(sandbox, folder / "warehouse.duckdb", max_attempts=1)
@@ -50,7 +55,10 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Inventory:
             if number == DAYS - 1:
                 failing = sandbox.tenant.event(EventKind.OVER_ASSIGNED)
                 sandbox.faults.for_customer(failing.customer_id, "html_503")
-            inventory.load((), day(number), settings={"scopes": None, "discover": True})
+            listed = set(sandbox.tenant.scopes(number))
+            listed |= {(customer, instance, None) for customer, instance, _ in listed}
+            settings = {} if number else {"scopes": None, "discover": True}
+            inventory.load(sorted(listed, key=str), day(number), settings=settings)
     skus = inventory.query("SELECT DISTINCT sku_id FROM cockpit.licenses ORDER BY 1 LIMIT 20")
     prices = [f"{sku_id},{number}.25,EUR,{FIRST_DAY:%Y-%m-%d}" for number, (sku_id,) in enumerate(skus)]
     (folder / "prices.csv").write_text("\n".join(["sku_id,unit_price,currency,valid_from", *prices]))
@@ -68,9 +76,12 @@ def create_views(inventory: Inventory, reseller_scopes: str) -> None:
     refresh_marts(inventory.pipeline(), settings, as_of=AS_OF, note=print)
 
 
-def run_dbt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_dbt(
+    folder: Path, *arguments: str, reseller_scopes: str = "same", materialized: str = "view"
+) -> subprocess.CompletedProcess[str]:
     """dbt in `folder`, where all that it writes goes."""
-    command = [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", *arguments]
+    variables = {"reseller_scopes": reseller_scopes, "materialized": materialized, "as_of": AS_OF.isoformat()}
+    command = [str(Path(sys.executable).with_name("dbt")), *arguments, "--vars", json.dumps(variables)]
     environment = os.environ | {
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DBT_PROFILES_DIR": str(folder),
@@ -81,7 +92,16 @@ def run_dbt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def write_project(folder: Path, database: Path, reseller_scopes: str) -> None:
+def found_package() -> str:
+    """Where the package lies, by the command of docs/marts.md."""
+    command = re.findall(r"^\$ python -c \"(.+)\"$", MARTS_PAGE.read_text("utf-8"), re.MULTILINE)
+    return subprocess.run(
+        [sys.executable, "-c", *command], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def project(loaded: Inventory) -> Path:
     """A project that uses the package as docs/marts.md says."""
     settings = {
         "dbt_project.yml": {
@@ -89,19 +109,25 @@ def write_project(folder: Path, database: Path, reseller_scopes: str) -> None:
             "version": "1.0.0",
             "config-version": 2,
             "profile": "mine",
-            "vars": {"reseller_scopes": reseller_scopes, "as_of": AS_OF.isoformat()},
+            "models": {"cockpit_marts": {"+materialized": "{{ var('materialized') }}"}},
         },
-        "packages.yml": {"packages": [{"local": str(PACKAGE)}]},
+        "packages.yml": {"packages": [{"local": found_package()}]},
         "profiles.yml": {
             "mine": {
-                "target": "here",
-                "outputs": {"here": {"type": "duckdb", "path": str(database), "schema": "built", "threads": 2}},
+                "target": "built",
+                "outputs": {
+                    schema: {"type": "duckdb", "path": str(loaded.database), "schema": schema, "threads": 2}
+                    for schema in ("built", "twice")
+                },
             }
         },
     }
+    folder = loaded.database.parent / "project"
     folder.mkdir()
     for name, content in settings.items():
         (folder / name).write_text(yaml.safe_dump(content))
+    run_dbt(folder, "deps")
+    return folder
 
 
 def results_of(folder: Path) -> dict[str, str]:
@@ -123,20 +149,19 @@ def rows_of_one_only(database: Path, name: str) -> list[tuple[object, ...]]:
         ).fetchall()
 
 
-def files_of(folder: Path) -> Sequence[tuple[str, int]]:
+def files_of(folder: Path) -> list[tuple[str, int]]:
     return sorted((str(path.relative_to(folder)), path.stat().st_mtime_ns) for path in folder.rglob("*"))
 
 
-@pytest.mark.parametrize("reseller_scopes", ["same", "parts"])
-def test_dbt_builds_what_the_views_tell(loaded: Inventory, tmp_path: Path, reseller_scopes: str) -> None:
+@pytest.mark.parametrize(("reseller_scopes", "materialized"), [("same", "view"), ("parts", "table")])
+def test_dbt_builds_what_the_views_tell(
+    loaded: Inventory, project: Path, reseller_scopes: str, materialized: str
+) -> None:
     create_views(loaded, reseller_scopes)
-    project = tmp_path / "project"
-    write_project(project, loaded.database, reseller_scopes)
     before = files_of(PACKAGE)
-    for command in ("deps", "build"):
-        ran = run_dbt(project, command)
-        assert ran.returncode == 0, ran.stdout
-        assert "Deprecat" not in ran.stdout
+    ran = run_dbt(project, "build", reseller_scopes=reseller_scopes, materialized=materialized)
+    assert ran.returncode == 0, ran.stdout
+    assert "Deprecat" not in ran.stdout
     assert files_of(PACKAGE) == before
     results = results_of(project)
     assert {name.split(".")[2] for name in results if name.startswith(("model.", "seed."))} == set(NAMES)
@@ -145,10 +170,19 @@ def test_dbt_builds_what_the_views_tell(loaded: Inventory, tmp_path: Path, resel
     assert {name: rows_of_one_only(loaded.database, name) for name in NAMES} == {name: [] for name in NAMES}
     counted = {name: loaded.query(f"SELECT count(*) FROM built.{name}") for name in NAMES}
     assert all(found != [(0,)] for found in counted.values()), counted
-    # a test that cannot fail proves nothing
+    assert loaded.query("SELECT max(scopes_counted) FROM built.fct_current_inventory") == [
+        (1 if reseller_scopes == "same" else 2,)
+    ]
+
+
+def test_a_data_test_can_fail(loaded: Inventory, project: Path) -> None:
+    """On a table in which every row is twice."""
+    create_views(loaded, "same")
     with duckdb.connect(str(loaded.database)) as connection:
-        connection.execute("CREATE OR REPLACE VIEW built.scope_health AS FROM cockpit.scope_health, range(2)")
-    assert run_dbt(project, "test", "--select", "scope_health").returncode == 1
+        connection.execute("CREATE SCHEMA IF NOT EXISTS twice")
+        connection.execute("CREATE TABLE twice.scope_health AS FROM cockpit.scope_health, range(2)")
+    ran = run_dbt(project, "test", "--select", "scope_health", "--target", "twice")
+    assert ran.returncode == 1
     assert {name.split(".")[2]: status for name, status in results_of(project).items() if status != "pass"} == {
         "grain_scope_health_tenant__scope_key": "fail"
     }

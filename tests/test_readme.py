@@ -21,6 +21,7 @@ from cockpit_source.sku_catalog_file import parse_catalog
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
+import mart_documents
 import update_readme
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,6 +35,14 @@ def test_settings_of_the_readme_are_those_of_the_code() -> None:
 def test_tables_of_the_documents_are_those_of_the_code() -> None:
     assert update_readme.read_block("tables", TEXT) == update_readme.render_tables()
     assert update_readme.TABLES_PAGE.read_text(encoding="utf-8") == update_readme.render_tables_page()
+
+
+def test_marts_of_the_documents_are_those_of_the_dbt_package() -> None:
+    assert mart_documents.SOURCES_FILE.read_text(encoding="utf-8") == mart_documents.render_sources()
+    assert update_readme.read_block("marts", TEXT) == mart_documents.render_mart_list()
+    page = update_readme.MARTS_PAGE.read_text(encoding="utf-8")
+    assert update_readme.read_block("mart-columns", page) == mart_documents.render_mart_columns()
+    assert update_readme.read_block("measures", page) == mart_documents.render_measures()
 
 
 def test_demo_of_the_readme_is_what_the_demo_prints() -> None:

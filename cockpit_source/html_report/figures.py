@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -72,7 +73,7 @@ class Figures:
     def gather(self) -> Row:
         """The values that the template names."""
         runs = self._all(queries.last_runs())
-        first_day = self._all(shared.days())[0]["first_day"]
+        first_day = self._all(shared.days())[0]["first_day"] or max(run["run_date"] for run in runs)
         # the marts go on to today; what happened until the last run is what there is to compare
         last_day = max(max(run["run_date"] for run in runs), first_day)
         totals = {row["is_free"]: row for row in self._all(shared.totals(_EVERYTHING))}
@@ -144,7 +145,24 @@ class Figures:
             found.setdefault(row["kind"], []).append(row)
         ordered = sorted(found, key=lambda kind: (*ATTENTION_KINDS, kind).index(kind))
         limit = max(1, self._rows // 2)
-        return [{"kind": kind, "table": self._cut_rows(found[kind], limit)} for kind in ordered]
+        return [
+            {"kind": kind, "table": self._cut_rows(sorted(found[kind], key=_seats_concerned, reverse=True), limit)}
+            for kind in ordered
+        ]
+
+
+def _seats_concerned(row: Row) -> float:
+    """What puts rows of one kind in order."""
+    total, assigned, suspended = (row[name] or 0 for name in ("total_seats", "assigned_seats", "suspended_seats"))
+    match row["kind"]:
+        case "stale":
+            # never read before long ago
+            return math.inf if row["age_hours"] is None else float(row["age_hours"])
+        case "over_assigned":
+            return float(assigned - total)
+        case "suspended_but_assigned":
+            return float(suspended)
+    return float(total)
 
 
 _TOTALS = ("total_seats", "assigned_seats", "unassigned_seats", "suspended_seats", "assignment_rate", "oldest_read")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 import shutil
@@ -12,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -75,19 +78,63 @@ class Visit:
 
     def open_tab(self, name: str) -> None:
         """Choose a tab and wait until its page is there."""
-        self.page.get_by_role("tab", name=name, exact=True).click()
+        self.page.get_by_role("button", name=name, exact=True).click()
         self.page.locator(f'main[aria-label="{name}"]').wait_for()
 
     def figure(self, name: str) -> str:
-        """What a card of the page shows."""
+        """The value that a card, or a marked number in a sentence, shows."""
         card = self.page.locator(f'[data-figure="{name}"]')
         card.wait_for()
         value = card.locator(".ck-value")
         return (value if value.count() else card).inner_text()
 
+    def text(self, name: str) -> str:
+        """All that a card says."""
+        return self.page.locator(f'[data-figure="{name}"]').inner_text()
+
     def wait_for_figure(self, name: str, value: str) -> None:
         """Until a card shows `value`."""
         self.page.locator(f'[data-figure="{name}"] .ck-value').get_by_text(value, exact=True).wait_for()
+
+    def choose(self, label: str, option: str) -> None:
+        """Choose from a list."""
+        self.page.get_by_label(label, exact=True).select_option(label=option)
+
+    def choose_searched(self, label: str, option: str) -> None:
+        """Choose from a long list by typing a part of it."""
+        self.page.get_by_label(label, exact=True).click()
+        self.page.keyboard.type(option)
+        self.page.get_by_role("option", name=option, exact=True).first.click()
+
+    def choose_day(self, label: str, day: date) -> None:
+        """Type a day, as people in Britain do."""
+        fields = self.page.locator(".mo-label").filter(has_text=label).get_by_role("spinbutton").all()
+        for entry, digits in zip(fields, (f"{day:%d}", f"{day:%m}", f"{day:%Y}"), strict=True):
+            if entry.inner_text() != digits:
+                entry.click()
+                self.page.keyboard.type(digits)
+
+    def table(self) -> list[dict[str, str]]:
+        """The rows that the first table shows, by the names of its columns."""
+        table = self.page.locator("marimo-table table").first
+        table.locator("tbody tr").first.wait_for()
+        names = [name.strip() for name in table.locator("thead th").all_inner_texts()]
+        rows = table.locator("tbody tr").evaluate_all(
+            "rows => rows.map(row => [...row.cells].map(cell => cell.innerText.trim()))"
+        )
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def download(self) -> list[dict[str, str]]:
+        """The rows of the CSV of the first table."""
+        with self.page.expect_download() as started:
+            self.page.get_by_text("Download CSV").first.click()
+        text = started.value.path().read_text(encoding="utf-8")
+        return list(csv.DictReader(io.StringIO(text)))
+
+    def settle(self) -> None:
+        """Until charts and tables have come in."""
+        self.page.wait_for_load_state("networkidle")
+        self.page.wait_for_timeout(300)
 
 
 @contextmanager

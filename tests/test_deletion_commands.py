@@ -273,6 +273,15 @@ def test_a_wrong_query_is_refused(world: World, cockpit: Cockpit, text: str, cod
     assert (plain.exit_code, plain.out) == (4, "")
 
 
+def test_a_customer_is_refused_once_for_all_of_its_deletions(world: World, cockpit: Cockpit) -> None:
+    world.protected_file.write_text(world.a)
+    ran = cockpit("plan", "--query", "left.sql", "--json")
+    (line,) = [line for line in ran.err.splitlines() if "protected:" in line]
+    instance = world.instance(world.a)
+    assert f"(for 2 deletions of this customer: its relationship in {instance}; the customer)" in line
+    assert [refusal["code"] for refusal in ran.json["refusal"]["all"]] == ["protected"] * 2
+
+
 def test_a_named_query(cockpit: Cockpit) -> None:
     ran = cockpit("plan", "--named", "customers_without_seats_90_days", "--json")
     # the inventory is of today, so nothing has been without seats for 90 days
@@ -344,6 +353,36 @@ def test_a_person_at_a_terminal(world: World, cockpit: Cockpit, kind: str) -> No
         assert (world.sent(), world.story()) == ([], ["plan"])
 
 
+@pytest.mark.parametrize("prompt", ["the words", "the hash"])
+def test_ctrl_c_at_the_approval_sends_and_records_nothing(world: World, cockpit: Cockpit, prompt: str) -> None:
+    plan = make_plan(cockpit)
+    terminal, inner = pty.openpty()
+    if prompt == "the hash":
+        words = confirmation_words(read_plan({name: value for name, value in plan.items() if name != "blast_radius"}))
+        os.write(terminal, f"{words}\n".encode())
+    command = [sys.executable, "-m", "cockpit_source.cli", "deletions", "apply", plan["plan_id"]]
+    with subprocess.Popen(
+        [*command, "--database", "inventory.duckdb"],
+        stdin=inner,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=world.folder,
+    ) as applying:
+        assert applying.stderr is not None
+        asked, begun = b"", {"the words": b'Type "', "the hash": b"Type the first"}[prompt]
+        while begun not in asked and (more := os.read(applying.stderr.fileno(), 4096)):
+            asked += more
+        assert begun in asked, asked
+        applying.send_signal(signal.SIGINT)
+        out, err = applying.communicate(timeout=60)
+    os.close(inner)
+    os.close(terminal)
+    assert (applying.returncode, out.strip()) == (4, b"")
+    assert b"The plan was not approved, so nothing was sent." in err
+    assert b"Traceback" not in asked + err
+    assert (world.sent(), world.story()) == ([], ["plan"])
+
+
 def test_ctrl_c_says_how_to_go_on(world: World, cockpit: Cockpit) -> None:
     """While the first deletion is read until it shows: it is not sent again, and the others are not sent."""
     plan = make_plan(cockpit)
@@ -398,6 +437,23 @@ def test_open_ones_are_verified_later(world: World, cockpit: Cockpit) -> None:
     assert cockpit("verify").exit_code == 0
     assert cockpit("apply", *approval(plan)).exit_code == 0
     assert len(world.sent()) == 3
+
+
+def test_verify_needs_no_protected_list(world: World, cockpit: Cockpit) -> None:
+    plan = make_plan(cockpit)
+    world.sandbox.deletion_delay_seconds = 3600
+    assert cockpit("apply", *approval(plan)).exit_code == 3
+    world.sandbox.deletion_delay_seconds = 0
+    world.protected_file.unlink()
+    config = world.folder / ".dlt" / "config.toml"
+    config.write_text(config.read_text().replace('protected_file = "protected.txt"\n', ""))
+    open_project(world.folder)
+    for arguments in (("plan", "--query", "left.sql"), ("apply", *approval(plan))):
+        ran = cockpit(*arguments)
+        assert ran.exit_code == 2
+        assert "protected_file is missing" in ran.err
+    ran = cockpit("verify", "--json")
+    assert (ran.exit_code, ran.json[0]["items"][0]["state"]) == (0, "verified"), ran.err
 
 
 def test_switched_off(world: World, cockpit: Cockpit) -> None:

@@ -19,7 +19,8 @@ def _():
 
     database = shown_database()
     get_version, set_version = mo.state(database.version)
-    return TABS, Pages, choices, database, get_version, mo, set_version, states
+    get_tab, set_tab = mo.state(TABS[0])
+    return Pages, choices, database, get_tab, get_version, mo, set_tab, set_version, states
 
 
 @app.cell
@@ -62,36 +63,45 @@ def _(choices, widgets):
 
 
 @app.cell
-def _(TABS, mo, ready):
+def _(choices, mo, ready, set_tab):
     mo.stop(not ready)
-    tabs = mo.ui.tabs(dict.fromkeys(TABS, ""))
-    mo.Html(f'<nav aria-label="Pages">{tabs}</nav>')
+    tabs = choices.make_tabs(set_tab)
+    choices.layout_tabs(tabs)
     return (tabs,)
 
 
 @app.cell
-def _(choices, database, get_version, tabs):
+def _(choices, get_tab):
+    # the buttons stay as they are, so that the one that was pressed keeps the focus
+    tab = get_tab()
+    choices.mark_tab(tab)
+    return (tab,)
+
+
+@app.cell
+def _(choices, database, get_version, mo, ready, tab):
+    mo.stop(not ready)
     get_version()
     # what belongs to one tab only
-    period = choices.make_period(database) if tabs.value == "Changes" else None
-    kind = choices.make_attention_kind(database) if tabs.value == "Attention" else None
-    bad_only = choices.make_bad_only() if tabs.value == "Scope health" else None
+    period = choices.make_period(database) if tab == "Changes" else None
+    kind = choices.make_attention_kind(database) if tab == "Attention" else None
+    bad_only = choices.make_bad_only() if tab == "Scope health" else None
     chosen = next((part for part in (period, kind, bad_only) if part is not None), None)
     None if chosen is None else choices.layout(chosen, "Choices of this tab")
     return bad_only, kind, period
 
 
 @app.cell
-def _(Pages, bad_only, choices, database, get_version, kind, period, tabs, widgets):
+def _(Pages, bad_only, choices, database, get_version, kind, period, tab, widgets):
     get_version()
     page = Pages(database, choices.read_filters(database, widgets))
-    choices.render(page, tabs.value, period=period, kind=kind, bad_only=bad_only)
+    choices.render(page, tab, period=period, kind=kind, bad_only=bad_only)
     return (page,)
 
 
 @app.cell
-def _(choices, page, tabs):
-    choices.render_charts(page, tabs.value)
+def _(choices, page, tab):
+    choices.render_charts(page, tab)
     return
 
 

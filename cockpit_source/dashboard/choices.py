@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import marimo as mo
@@ -10,7 +11,7 @@ import marimo as mo
 from cockpit_source.dashboard import queries, words
 from cockpit_source.dashboard.database import ShownDatabase
 from cockpit_source.dashboard.filters import DIRECT, Filters
-from cockpit_source.dashboard.pages import Pages
+from cockpit_source.dashboard.pages import TABS, Pages
 
 _ALL = "All"
 _KINDS = {"Paid": "paid", "Free": "free", "Both": "all"}
@@ -53,6 +54,28 @@ def layout(widgets: Any, name: str) -> mo.Html:
     return mo.Html(f'<section class="ck-choices" aria-label="{name}">{fields}</section>')
 
 
+def make_tabs(open_tab: Callable[[str], None]) -> Any:
+    """A button for each page. marimo's own tabs cannot be walked with the arrow keys."""
+    return mo.ui.array([_make_tab(name, open_tab) for name in TABS])
+
+
+def _make_tab(name: str, open_tab: Callable[[str], None]) -> Any:
+    return mo.ui.button(label=name, on_change=lambda _: open_tab(name))
+
+
+def layout_tabs(tabs: Any) -> mo.Html:
+    """The buttons beside each other."""
+    pairs = zip(TABS, tabs.elements, strict=True)
+    buttons = "".join(f'<div class="ck-tab" data-tab="{name}">{button.text}</div>' for name, button in pairs)
+    return mo.Html(f'<nav class="ck-tabs" aria-label="Pages">{buttons}</nav>')
+
+
+def mark_tab(tab: str) -> mo.Html:
+    """Lets the button of the open page stand out."""
+    colours = "--ck-tab: var(--ck-open); --ck-tab-text: var(--ck-text); --ck-tab-line: var(--ck-accent);"
+    return mo.Html(f'<style>.ck-tab[data-tab="{tab}"] {{ {colours} }}</style>')
+
+
 def read_filters(database: ShownDatabase, widgets: Any) -> Filters:
     """What was chosen."""
     chosen = widgets.value
@@ -65,7 +88,7 @@ def read_filters(database: ShownDatabase, widgets: Any) -> Filters:
         customer=chosen["customer"] or "",
         sku=chosen["sku"],
         kind=chosen["kind"] or "paid",
-        day=None if day is None or day >= last_day else day,
+        day=None if day == last_day else day,
     )
 
 
@@ -78,7 +101,7 @@ def make_period(database: ShownDatabase) -> Any:
             "from": mo.ui.date(
                 start=first, stop=last, value=max(first, last - timedelta(days=7)), label="From the end of"
             ),
-            "to": mo.ui.date(start=first, stop=last, value=last, label="to"),
+            "to": mo.ui.date(start=first, stop=last, value=last, label="To the end of"),
         }
     )
 
@@ -105,31 +128,23 @@ def render(page: Pages, tab: str, *, period: Any, kind: Any, bad_only: Any) -> m
 
 def render_charts(page: Pages, tab: str) -> mo.Html | None:
     """What of the open tab comes after its figures, since it takes longer."""
-    if tab != "Overview":
+    if tab != "Overview" or page.outside(page.day):
         return None
     return mo.Html(f'<section aria-label="Charts and definitions">{page.overview_charts().text}</section>')
 
 
 def _page(page: Pages, tab: str, *, period: Any, kind: Any, bad_only: Any) -> mo.Html:
-    if tab == "Changes":
-        from_date, to_date = (_day(period.value, name) for name in ("from", "to"))
-        return page.changes(from_date, to_date)
     if tab == "Attention":
         return page.attention(kind.value)
     if tab == "Scope health":
         return page.scope_health(only_bad=bool(bad_only.value))
-    pages = {
-        "Customers": page.customers,
-        "SKUs": page.skus,
-        "Resellers": page.resellers,
-        "Deletions": page.deletions,
-    }
-    return pages.get(tab, page.overview)()
-
-
-def _day(chosen: dict[str, Any], name: str) -> date:
-    day: date = chosen[name]
-    return day
+    if tab == "Deletions":
+        return page.deletions()
+    if tab == "Changes":
+        days = period.value["from"], period.value["to"]
+        return page.outside(*days) or page.changes(*days)
+    pages = {"Customers": page.customers, "SKUs": page.skus, "Resellers": page.resellers}
+    return page.outside(page.day) or pages.get(tab, page.overview)()
 
 
 def _dropdown(options: dict[str, Any], label: str) -> Any:

@@ -95,16 +95,15 @@ class ShownDatabase:
         missing = [name for name in REQUIRED_VIEWS if name not in names]
         return Condition("unbuilt", ", ".join(missing)) if missing else Condition("ready")
 
-    def query(self, sql: str, values: Mapping[str, Any] | None = None) -> pa.Table:
-        """The result of a SELECT; table names need no dataset. Small results are kept for a short while."""
+    def query(self, sql: str, values: Mapping[str, Any] | None = None, *, lasting: bool = False) -> pa.Table:
+        """The result of a SELECT; table names need no dataset.
+
+        Small results are kept: `lasting` ones until the copy is replaced, others, whose ages count from now, for a
+        minute at most.
+        """
         wanted = {name: value for name, value in (values or {}).items() if f"${name}" in sql}
-        # ages count from now, so that no result is kept for longer than a minute
-        key = (
-            int(time.time() // 60),
-            self.version,
-            sql,
-            tuple(sorted((name, _hashable(value)) for name, value in wanted.items())),
-        )
+        minute = 0 if lasting else int(time.time() // 60)
+        key = (minute, self.version, sql, tuple(sorted(wanted.items())))
         with self._lock:
             if key in self._results:
                 self._results.move_to_end(key)
@@ -114,11 +113,6 @@ class ShownDatabase:
         if result.nbytes <= _KEPT_BYTES // 4:
             self._keep(key, result)
         return result
-
-    def has_schema(self, name: str) -> bool:
-        """Whether the copy holds a dataset of this name."""
-        sql = "SELECT 1 FROM information_schema.schemata WHERE catalog_name = $catalog AND schema_name = $schema"
-        return bool(self.query(sql, {"catalog": _CATALOG, "schema": name}).num_rows)
 
     def close(self) -> None:
         """Let go of the copy."""
@@ -180,10 +174,6 @@ class ShownDatabase:
         except OSError:
             return None
         return _Version(found.st_ino, found.st_mtime_ns, found.st_size)
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 class _Shown:

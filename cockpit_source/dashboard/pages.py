@@ -10,10 +10,9 @@ import marimo as mo
 from cockpit_source.dashboard import charts, parts, queries, words
 from cockpit_source.dashboard.database import ShownDatabase
 from cockpit_source.dashboard.filters import Filters
+from cockpit_source.dashboard.ledger_copy import LedgerBusy, LedgerMissing, ledger_path, read_ledger
 from cockpit_source.dashboard.parts import Card
 from cockpit_source.dashboard.queries import Query
-
-LEDGER_DATASET = "cockpit_deletions"
 
 TABS = (
     "Overview",
@@ -36,12 +35,25 @@ class Pages:
 
     def rows(self, query: Query) -> Any:
         """The answer as an Arrow table."""
-        return self._database.query(query.sql, query.values)
+        return self._database.query(query.sql, query.values, lasting=query.lasting)
 
     def one(self, query: Query) -> dict[str, Any]:
         """The only row of an answer."""
         found: list[dict[str, Any]] = self.rows(query).to_pylist()
         return found[0] if found else {}
+
+    @property
+    def day(self) -> date | None:
+        """The chosen day; None for the newest inventory."""
+        return self._filters.day
+
+    def outside(self, *wanted: date | None) -> mo.Html | None:
+        """A page instead, where a day is not in the history: it may still be being typed."""
+        days = self.one(queries.days())
+        first_day, last_day = days["first_day"], days["last_day"]
+        if all(day is None or first_day <= day <= last_day for day in wanted):
+            return None
+        return parts.notice("No data of that day", [f"The history goes from {first_day} to {last_day}."])
 
     # ---- overview
 
@@ -139,18 +151,19 @@ class Pages:
 
     def _change_cards(self) -> list[Card]:
         days = self.one(queries.days())
-        to_date = self._filters.day or days["last_day"]
-        found = {row["span_days"]: row for row in self.rows(queries.change_sums(self._filters, to_date)).to_pylist()}
+        until = self._filters.day or days["last_day"]
+        spans = {"week": until - timedelta(days=7), "month": until - timedelta(days=30)}
+        wanted = [day for day in (until, *spans.values()) if day >= days["first_day"]]
+        found = self.rows(queries.seats_on(self._filters, wanted)).to_pylist()
+        seats = {row["snapshot_date"]: row["total_seats"] or 0 for row in found}
         figures = []
-        for span, name, label in ((7, "week", "Since last week"), (30, "month", "Since last month")):
-            from_date = to_date - timedelta(days=span)
-            if from_date < days["first_day"]:
-                begin = f"the history begins on {days['first_day'].isoformat()}"
-                figures.append(Card(f"change_{name}", label, words.NOT_TOLD, begin))
-                continue
-            row = found.get(span, {"seat_change": 0, "gained": 0, "lost": 0})
-            note = f"{words.change(row['gained'])} and {words.change(row['lost'])} since {from_date.isoformat()}"
-            figures.append(Card(f"change_{name}", label, words.change(row["seat_change"]), note))
+        for name, day in spans.items():
+            if day in seats:
+                value = words.change(seats[until] - seats[day])
+                note = f"from {words.count(seats[day])} seats on {day.isoformat()}"
+            else:
+                value, note = words.NOT_TOLD, f"the history begins on {days['first_day'].isoformat()}"
+            figures.append(Card(f"change_{name}", f"Since last {name}", value, note))
         return figures
 
     def _coverage_cards(self) -> list[Card]:
@@ -223,9 +236,9 @@ class Pages:
 
     # ---- changes
 
-    def changes(self, from_date: date, to_date: date) -> mo.Html:
+    def changes(self, from_date: date | None, to_date: date | None) -> mo.Html:
         """What changed between two days, by kind and row by row."""
-        if from_date >= to_date:
+        if from_date is None or to_date is None or from_date >= to_date:
             return parts.notice("Choose two days", ["The first day has to be before the second."])
         rows = self.rows(queries.change_rows(self._filters, from_date, to_date))
         kinds = parts.sums_by_kind(rows, "seat_change")
@@ -307,36 +320,39 @@ class Pages:
     # ---- deletions
 
     def deletions(self) -> mo.Html:
-        """The ledger of the deletions, as far as this copy holds it."""
-        if not self._database.has_schema(LEDGER_DATASET):
-            return parts.notice(
-                "No deletions",
-                [
-                    f"This database holds no ledger of deletions (dataset {LEDGER_DATASET}): no plan was ever made "
-                    "with it.",
-                    "The filters above do not apply here.",
-                ],
+        """The ledger of the deletions as it is now."""
+        path = ledger_path(self._database.database)
+        try:
+            counts, items, events = read_ledger(
+                path, [queries.LEDGER_COUNTS, queries.LEDGER_ITEMS, queries.LEDGER_EVENTS]
             )
-        counts = self.one(queries.ledger_counts(LEDGER_DATASET))
+        except LedgerMissing:
+            return parts.notice(
+                "No deletions", [f"There is no ledger of deletions ({path.name}): none was ever planned here."]
+            )
+        except LedgerBusy as error:
+            return parts.notice(
+                "The ledger cannot be read now", [f"{error}.", "Open this tab again once the command has ended."]
+            )
+        (numbers,) = counts.to_pylist()
         return parts.stack(
             parts.heading(
                 "Deletions ledger",
-                "Every planned deletion and the last result on record, as of the last published copy; the filters "
-                "above do not apply. `cockpit deletions log` reads the ledger itself.",
+                "Every planned deletion and its last record, as the ledger is now. The filters above do not apply.",
             ),
             parts.cards(
                 [
-                    Card("ledger_plans", "Plans", words.count(counts["plans"])),
-                    Card("ledger_deletions", "Planned deletions", words.count(counts["deletions"])),
-                    Card("ledger_events", "Records", words.count(counts["events"])),
+                    Card("ledger_plans", "Plans", words.count(numbers["plans"])),
+                    Card("ledger_deletions", "Planned deletions", words.count(numbers["deletions"])),
+                    Card("ledger_events", "Records", words.count(numbers["events"])),
                 ]
             ),
             parts.table(
-                self.rows(queries.ledger_items(LEDGER_DATASET)),
+                items,
                 "deletion_plan_items",
                 hidden=("customer_id", "provider_instance_id"),
                 empty="No deletion was planned.",
             ),
-            parts.heading("Records"),
-            parts.table(self.rows(queries.ledger_events(LEDGER_DATASET)), "deletion_events", empty="No record yet."),
+            parts.heading("Records", "The newest first. `cockpit deletions log` checks their hashes too."),
+            parts.table(events, "deletion_events", empty="No record yet."),
         )

@@ -159,7 +159,8 @@ def table(rows: pa.Table, file_name: str, *, hidden: Sequence[str] = (), empty: 
         text_justify_columns={heading: "right" if name in _RIGHT else "left" for name, heading in names.items()},
         max_columns=None,
     )
-    return mo.vstack([view, download(rows, file_name)], gap=0.5)
+    # first, since every cell of the table is a stop for the keyboard
+    return mo.vstack([download(rows, file_name), view], gap=0.5)
 
 
 def sums_by_kind(rows: pa.Table, *summed: str) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ rows that tell both numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any
@@ -32,10 +33,11 @@ _SUMS = """
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One SELECT and the values that it names."""
+    """One SELECT and the values that it names. `lasting`: the answer is the same until the copy is replaced."""
 
     sql: str
     values: dict[str, Any] = field(default_factory=dict)
+    lasting: bool = False
 
 
 def _inventory(filters: Filters, *, all_kinds: bool = False) -> str:
@@ -129,6 +131,17 @@ FROM scope_health {where}"""
     return Query(sql, filters.values)
 
 
+def seats_on(filters: Filters, wanted: Sequence[date]) -> Query:
+    """Seats at the end of some days, a row each; a SELECT for each, as a filter on one day is cheap."""
+    texts = [f"DATE '{day.isoformat()}'" for day in wanted]
+    sql = " UNION ALL ".join(
+        f"SELECT {day} AS snapshot_date, sum(total_seats)::BIGINT AS total_seats "
+        f"FROM {_daily(filters, f'snapshot_date = {day}')}"
+        for day in texts
+    )
+    return Query(sql, filters.values, lasting=True)
+
+
 def trend(filters: Filters, last_day: date, first_day: date) -> Query:
     """Seats at the end of the chosen day and of the same day of the weeks before.
 
@@ -137,17 +150,19 @@ def trend(filters: Filters, last_day: date, first_day: date) -> Query:
     until = filters.day or last_day
     found = [until - timedelta(weeks=week) for week in range(TREND_WEEKS)]
     listed = ", ".join(f"DATE '{day.isoformat()}'" for day in found if day >= first_day)
-    period = f"snapshot_date IN ({listed})"
-    if filters.is_narrow:
-        source = f"fct_daily_inventory {filters.where(*_IDS, extra=[period])}"
-    else:
-        source = f"fct_daily_totals {filters.where('is_free', extra=[period])}"
     sql = f"""
 SELECT snapshot_date, sum(total_seats)::BIGINT AS total_seats, sum(assigned_seats)::BIGINT AS assigned_seats,
        sum(unassigned_seats)::BIGINT AS unassigned_seats
-FROM {source}
+FROM {_daily(filters, f"snapshot_date IN ({listed})")}
 GROUP BY snapshot_date ORDER BY snapshot_date"""
-    return Query(sql, filters.values)
+    return Query(sql, filters.values, lasting=True)
+
+
+def _daily(filters: Filters, period: str) -> str:
+    """The cheapest rows of the history that the filters leave."""
+    if filters.is_narrow:
+        return f"fct_daily_inventory {filters.where(*_IDS, extra=[period])}"
+    return f"fct_daily_totals {filters.where('is_free', extra=[period])}"
 
 
 def unassigned_by_sku(filters: Filters) -> Query:
@@ -221,17 +236,6 @@ ORDER BY total_seats DESC NULLS LAST, reseller"""
 # ---- changes
 
 
-def change_sums(filters: Filters, to_date: date) -> Query:
-    """Seats gained and lost within 7 and within 30 days up to the end of a day, a row each."""
-    where = filters.where(*_IDS, extra=["to_date = $to_date", "span_days IN (7, 30)"])
-    sql = f"""
-SELECT span_days, sum(seat_change)::BIGINT AS seat_change,
-       coalesce(sum(seat_change) FILTER (seat_change > 0), 0)::BIGINT AS gained,
-       coalesce(sum(seat_change) FILTER (seat_change < 0), 0)::BIGINT AS lost
-FROM fct_seat_changes {where} GROUP BY span_days"""
-    return Query(sql, filters.values | {"to_date": to_date})
-
-
 def change_rows(filters: Filters, from_date: date, to_date: date) -> Query:
     """Changes between two days, a row per customer, provider instance and SKU, the largest first."""
     source, values = _changes(filters, from_date, to_date)
@@ -290,37 +294,27 @@ ORDER BY age_hours DESC NULLS FIRST, customer, scope_key"""
     return Query(sql, filters.values)
 
 
-# ---- deletions ledger
+# ---- deletions ledger, which is a database of its own
 
+LEDGER_COUNTS = """
+SELECT (SELECT count(*) FROM deletion_plans) AS plans, (SELECT count(*) FROM deletion_plan_items) AS deletions,
+       (SELECT count(*) FROM deletion_events) AS events"""
 
-def ledger_counts(dataset: str) -> Query:
-    """How many plans, deletions and records the ledger holds."""
-    sql = f"""
-SELECT (SELECT count(*) FROM "{dataset}".deletion_plans) AS plans,
-       (SELECT count(*) FROM "{dataset}".deletion_plan_items) AS deletions,
-       (SELECT count(*) FROM "{dataset}".deletion_events) AS events"""
-    return Query(sql)
-
-
-def ledger_items(dataset: str) -> Query:
-    """Every planned deletion with what came of it: the last result on record, if any."""
-    sql = f"""
+# every planned deletion with what came of it: the last result on record, if any
+LEDGER_ITEMS = """
 SELECT i.plan_id, i.item, i.action, coalesce(i.customer_name, i.customer_id) AS customer, i.reason,
        e.result AS last_result, e.recorded_at AS result_at, p.recorded_at AS planned_at, p.created_by,
        p.query_name, i.customer_id, i.provider_instance_id
-FROM "{dataset}".deletion_plan_items AS i
-JOIN "{dataset}".deletion_plans AS p USING (plan_id)
+FROM deletion_plan_items AS i
+JOIN deletion_plans AS p USING (plan_id)
 LEFT JOIN (
-    SELECT plan_id, item, arg_max(result, seq) AS result, arg_max(recorded_at, seq) AS recorded_at
-    FROM "{dataset}".deletion_events WHERE result IS NOT NULL AND item IS NOT NULL GROUP BY plan_id, item
+    SELECT plan_id, item, arg_max(coalesce(result, kind), seq) AS result, arg_max(recorded_at, seq) AS recorded_at
+    FROM deletion_events
+    WHERE item IS NOT NULL
+    GROUP BY plan_id, item
 ) AS e ON e.plan_id = i.plan_id AND e.item = i.item
 ORDER BY p.recorded_at DESC, i.plan_id, i.item"""
-    return Query(sql)
 
-
-def ledger_events(dataset: str) -> Query:
-    """Every record that is not a plan, the newest first."""
-    sql = f"""
+LEDGER_EVENTS = """
 SELECT seq, recorded_at, kind, plan_id, item, result, http_status, description, actor, correlation_id
-FROM "{dataset}".deletion_events ORDER BY seq DESC"""
-    return Query(sql)
+FROM deletion_events ORDER BY seq DESC"""

@@ -29,11 +29,11 @@ _SHORT_ACTIONS = _ACTIONS | {"remove_reseller_relationship": "remove relationshi
 
 
 def describe_blast_radius(plan: Plan, course: PlanHistory | None = None) -> list[str]:
-    """What the plan would do, in lines: how much of what, and that it cannot be undone. With its course, once it was
-    applied: what was done, and when.
+    """What the plan would do, in lines: how much of what, and that it cannot be undone.
+
+    With the course of a plan that was applied: what was done of it.
     """
     customers = {item.candidate.customer_id for item in plan.items}
-    deleted = {item.candidate.customer_id for item in plan.items if item.candidate.action == DELETE_CUSTOMER}
     resellers = {item.inventory.reseller_id for item in plan.items} - {None}
     scopes = {scope.scope_key: scope for item in plan.items for scope in _concerned(item)}
     total = sum(sku.total_licenses or 0 for scope in scopes.values() for sku in scope.skus)
@@ -69,8 +69,8 @@ def _describe_done(plan: Plan, course: PlanHistory) -> str:
         done.append(f"{len(gone & removals)} of {_plural(len(removals), 'reseller relationship')} removed.")
     if deletions:
         done.append(
-            f"{len(gone & deletions)} of {_plural(len(deletions), 'customer')} deleted from the whole tenant and from "
-            "Partner Center."
+            f"{len(gone & deletions)} of {_plural(len(deletions), 'customer')} deleted from the whole tenant and "
+            "from Partner Center."
         )
     rest = count_states([item for number, item in course.items.items() if number not in gone])
     if rest:
@@ -134,7 +134,11 @@ def refusal_to_json(refusal: DeletionRefused) -> dict[str, Any]:
         "plan_id": None,
         "plan_hash": None,
         "items": [],
-        "refusal": {"code": refusal.code, "text": str(refusal)},
+        "refusal": {
+            "code": refusal.code,
+            "text": str(refusal),
+            "all": [{"code": code, "text": text} for code, text in refusal.refusals],
+        },
     }
 
 

@@ -1,13 +1,15 @@
-"""`cockpit export`: every mart as a Parquet file, written by DuckDB from the published copy."""
+"""`cockpit export`: every mart as a Parquet file, streamed by DuckDB from the published copy."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 from rich.console import Console
 
 from cockpit_source.errors import ConfigurationError, WarehouseError
@@ -22,7 +24,9 @@ from cockpit_source.whole_file import replacing
 DAYS = {"fct_daily_inventory": "snapshot_date", "fct_daily_totals": "snapshot_date", "fct_seat_changes": "to_date"}
 
 _SPILL_FOLDER = ".spill"
-_ROW_GROUP = 100_000
+_MEMORY_LIMIT = "1GB"
+_BATCH_ROWS = 100_000
+_ROWS_AT_A_TIME = 250_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +64,14 @@ def export_marts(
     """
     with open_read_copy(destination, database, dataset, what="The export") as shown:
         _make_folder(out)
-        with _connect(shown.path, dataset, out) as connection:
-            try:
+        try:
+            with _connect(shown.path, dataset, out) as connection:
                 found = tuple(_export(connection, name, out, since) for name in _mart_names())
-            except duckdb.Error as error:
-                raise WarehouseError(
-                    f"{shown.path} could not be exported: {redact(str(error).splitlines()[0])}. Run `cockpit "
-                    "marts` to build the marts anew, and see that the disk has room; then run again."
-                ) from None
+        except duckdb.Error as error:
+            raise WarehouseError(
+                f"{shown.path} could not be exported: {redact(str(error).splitlines()[0])}. Run `cockpit marts` to "
+                "build the marts anew, and see that the disk has room; then run again."
+            ) from None
     return Exported(out, found)
 
 
@@ -105,6 +109,7 @@ def _connect(copy: Path, dataset: str, out: Path) -> duckdb.DuckDBPyConnection:
     """
     connection = duckdb.connect(
         config={
+            "memory_limit": _MEMORY_LIMIT,
             "temp_directory": str(out / _SPILL_FOLDER),
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
@@ -117,15 +122,40 @@ def _connect(copy: Path, dataset: str, out: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _export(connection: duckdb.DuckDBPyConnection, name: str, out: Path, since: date | None) -> ExportedMart:
-    condition = f" WHERE {DAYS[name]} >= DATE '{since.isoformat()}'" if since and name in DAYS else ""
-    select = f'SELECT {_plain_columns(connection, name)} FROM "{name}"{condition}'
+    select = f'SELECT {_plain_columns(connection, name)} FROM "{name}"'
     target = out / f"{name}.parquet"
+    rows = 0
     with replacing(target) as unfinished:
-        written = connection.execute(
-            f"COPY ({select}) TO {quote_path(unfinished)} "
-            f"(FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {_ROW_GROUP})"
-        ).fetchone()
-    return ExportedMart(name, target.name, int(written[0]) if written else 0, target.stat().st_size)
+        schema = connection.execute(f"{select} LIMIT 0").to_arrow_table().schema
+        with pq.ParquetWriter(unfinished, schema) as writer:
+            for condition in _conditions(connection, name, since):
+                for batch in connection.execute(f"{select} {condition}").to_arrow_reader(_BATCH_ROWS):
+                    writer.write_batch(batch)
+                    rows += batch.num_rows
+    return ExportedMart(name, target.name, rows, target.stat().st_size)
+
+
+def _conditions(connection: duckdb.DuckDBPyConnection, name: str, since: date | None) -> Iterator[str]:
+    """The mart in parts, each with the rows of so many days that memory holds it; those not of days in one."""
+    if name not in DAYS:
+        yield ""
+        return
+    first, last = _one_row(connection, "SELECT min(compared_on), max(compared_on) FROM int_days")
+    if first is None:
+        return
+    (held,) = _one_row(connection, "SELECT count(*) FROM licenses")
+    step = timedelta(days=max(1, _ROWS_AT_A_TIME // max(1, held)))
+    day = max(first, since or first)
+    while day <= last:
+        end = day + step
+        yield f"WHERE {DAYS[name]} >= DATE '{day.isoformat()}' AND {DAYS[name]} < DATE '{end.isoformat()}'"
+        day = end
+
+
+def _one_row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
+    row = connection.execute(sql).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate always answers with one row
+    return row
 
 
 def _plain_columns(connection: duckdb.DuckDBPyConnection, name: str) -> str:

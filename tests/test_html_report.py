@@ -200,8 +200,11 @@ def test_real_tenant_is_not_called_simulated(world: World, tmp_path: Path) -> No
 def test_needs_no_extra(world: World, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
-        "for name in ('marimo', 'altair', 'pandas', 'starlette', 'uvicorn'):\n"
-        "    sys.modules[name] = None\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in ('marimo', 'altair', 'pandas', 'starlette', 'uvicorn'):\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
     )
     path = f"{tmp_path}:{Path(__file__).parent.parent}"
     written = run(tmp_path, "report", "--database", world.database, PYTHONPATH=path)
@@ -219,9 +222,9 @@ def test_says_what_is_missing(world: World, tmp_path: Path) -> None:
 
     for command in (("report",), ("export", "--out", "parquet")):
         assert "There is no database" in refused(*command, "--database", "none.duckdb")
-        database = tmp_path / "some.duckdb"
+        database = tmp_path / f"{command[0]}.duckdb"
         duckdb.connect(str(database)).close()
-        assert "not its copy some.read.duckdb" in refused(*command, "--database", database)
+        assert f"not its copy {command[0]}.read.duckdb" in refused(*command, "--database", database)
         assert publish_read_copy(database, "test", wait_seconds=5, note=print)
         assert "holds no run of a load" in refused(*command, "--database", database)
         database.write_bytes(world.database.read_bytes())

@@ -15,9 +15,10 @@ from cockpit_source.errors import (
 from cockpit_source.version import __version__
 
 if TYPE_CHECKING:
-    from cockpit_source.configuration import resolve_settings
+    from cockpit_source.configuration import resolve_mart_settings, resolve_settings
     from cockpit_source.load import LoadProgress, run_load
     from cockpit_source.load_result import LoadResult
+    from cockpit_source.marts.refresh import MartsResult, refresh_marts
     from cockpit_source.pipeline import create_pipeline
     from cockpit_source.settings import Settings
     from cockpit_source.source import cockpit_source
@@ -28,6 +29,7 @@ __all__ = [
     "ConfigurationError",
     "LoadProgress",
     "LoadResult",
+    "MartsResult",
     "ScopeListError",
     "Settings",
     "SignInError",
@@ -37,6 +39,8 @@ __all__ = [
     "__version__",
     "cockpit_source",
     "create_pipeline",
+    "refresh_marts",
+    "resolve_mart_settings",
     "resolve_settings",
     "run_load",
 ]
@@ -45,9 +49,12 @@ __all__ = [
 _LAZY = {
     "LoadProgress": "load",
     "LoadResult": "load_result",
+    "MartsResult": "marts.refresh",
     "Settings": "settings",
     "cockpit_source": "source",
     "create_pipeline": "pipeline",
+    "refresh_marts": "marts.refresh",
+    "resolve_mart_settings": "configuration",
     "resolve_settings": "configuration",
     "run_load": "load",
 }

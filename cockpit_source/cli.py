@@ -311,7 +311,9 @@ def marts(
     from cockpit_source.report import create_console
 
     settings = resolve_mart_settings(
-        price_list=None if price_list is None else str(price_list.absolute()), sku_catalog=sku_catalog
+        price_list=None if price_list is None else str(price_list.absolute()),
+        # of the configuration it would start at the project folder
+        sku_catalog=str(Path(sku_catalog).absolute()) if sku_catalog and "://" not in sku_catalog else sku_catalog,
     )
     pipeline = create_pipeline(settings.tenant_key, destination=destination, database=database, dataset=dataset)
     notes = create_console(stderr=True)

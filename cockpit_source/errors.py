@@ -27,6 +27,7 @@ CockpitError                 the message is written for the person who runs the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -88,13 +89,17 @@ class RunStopped(CockpitError):
 
 
 class DeletionRefused(CockpitError):
-    """A guard of the deletions did its job: nothing was sent. `code` tells programs which, the first of several."""
+    """A guard of the deletions did its job: nothing was sent. `code` tells programs which, the first of several.
+
+    `refusals` are all of them, each as code and text.
+    """
 
     exit_code = EXIT_GUARDED
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, refusals: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
         self.code = code
+        self.refusals = tuple(refusals) or ((code, message),)
 
 
 class LedgerUnavailable(DeletionRefused):

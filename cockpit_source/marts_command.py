@@ -30,6 +30,6 @@ def print_marts(result: MartsResult, console: Console) -> None:
 _STATES = {
     "loaded": "loaded",
     "unchanged": "loaded earlier, the list has not changed",
-    "kept": "no list given, what was loaded earlier stays",
+    "kept": "what was loaded earlier stays",
     "created": "no list given",
 }

@@ -37,7 +37,8 @@ def read_file(path: Path, what: str) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise ConfigurationError(
-            f"{what} {path} does not exist. Correct the path; relative ones start at the project folder."
+            f"{what} {path} does not exist. Correct the path; relative ones start at the project folder in the "
+            "configuration, and at the current folder in an option."
         ) from None
     except OSError as error:
         raise ConfigurationError(f"{what} {path} cannot be read: {error.strerror or error}.") from error

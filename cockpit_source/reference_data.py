@@ -66,7 +66,9 @@ class ReferenceTable:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceResult:
-    """What became of the reference tables. `notes` are sentences about what was left out, merged or kept, and why."""
+    """What became of the reference tables. `notes` are sentences about what was kept, and of a list that was loaded,
+    about what was left out or merged, and why.
+    """
 
     tables: tuple[ReferenceTable, ...]
     notes: tuple[str, ...] = ()
@@ -97,35 +99,38 @@ def load_reference_data(
     """
     lists = _Lists.read(settings)
     with ExitStack() as stack:
+        notes: list[str] = []
         held = lock or stack.enter_context(one_runner(pipeline))
         stored = _read_stored(pipeline, settings.tenant_key, lists.rows)
         if lists.unavailable is not None:
             if not stored["sku_catalog"].count:
                 raise lists.unavailable
-            lists.notes.append(f"{lists.unavailable} The catalogue that was loaded earlier stays.")
+            notes.append(f"{lists.unavailable} The catalogue that was loaded earlier stays.")
         states = {name: _judge(table, stored[name], lists.rows.get(name)) for name, table in REFERENCE_TABLES.items()}
         wanted = {name: lists.rows.get(name) for name, state in states.items() if state in ("loaded", "created")}
         if wanted:
             held.verify()
             _load(pipeline, settings.tenant_key, wanted)
+        for name in wanted:
+            notes += lists.notes.get(name, ())
     tables = tuple(
         ReferenceTable(name, len(lists.rows[name]) if name in lists.rows else stored[name].count, states[name])
         for name in REFERENCE_TABLES
     )
-    return ReferenceResult(tables, tuple(lists.notes))
+    return ReferenceResult(tables, tuple(dict.fromkeys(notes)))
 
 
 @dataclass(slots=True)
 class _Lists:
-    """The lists that were supplied: rows by table, and why the catalogue could not be fetched, if it could not."""
+    """The lists that were supplied: rows and notes by table, and why the catalogue could not be fetched, if so."""
 
     rows: dict[str, list[Row]]
-    notes: list[str]
+    notes: dict[str, list[str]]
     unavailable: ListUnavailable | None = None
 
     @classmethod
     def read(cls, settings: ReferenceSettings) -> _Lists:
-        lists = cls({}, [])
+        lists = cls({}, {})
         if settings.price_list:
             lists.rows["sku_prices"] = read_price_list(_to_path(settings.price_list))
         if settings.sku_catalog:
@@ -135,7 +140,7 @@ class _Lists:
                 lists.unavailable = error
             else:
                 lists.rows |= {"sku_catalog": catalog.products, "sku_service_plans": catalog.plans}
-                lists.notes += catalog.notes()
+                lists.notes |= dict.fromkeys(("sku_catalog", "sku_service_plans"), catalog.notes())
         return lists
 
 

@@ -42,7 +42,7 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     ),
     "planned again while it is open": (
         "planner",
-        "    refuse(guards.check_unsettled(candidates, history))\n",
+        "    found += guards.check_unsettled(candidates, history)\n",
         "",
     ),
     "no limit of a day": ("guards", "if left + sent_today > limits.max_actions_per_day:", "if False:"),
@@ -53,8 +53,8 @@ CHANGES: dict[str, tuple[str, str, str]] = {
         "limits = strictest(plan.limits, session.limits())",
         "limits = plan.limits",
     ),
-    "no expiry": ("applier", "if now >= plan.expires_at or now < plan.created_at:", "if False:"),
-    "superseded plans": ("applier", "if latest is not None and latest.plan_id != plan.plan_id:", "if False:"),
+    "no expiry": ("plan_check", "if now >= plan.expires_at or now < plan.created_at:", "if False:"),
+    "superseded plans": ("plan_check", "if latest is not None and latest.plan_id != plan.plan_id:", "if False:"),
     "stores that differ": (
         "ledger",
         '        if self.difference is not None:\n            raise self._differs("Nothing',

@@ -151,32 +151,49 @@ class Model:
     history: list[Row] = field(default_factory=list)
     scopes: dict[str, Row] = field(default_factory=dict)
 
-    def run(self, run_id: str, moment: datetime, answers: Mapping[ScopeIds, tuple[str, Sequence[Row]]]) -> None:
-        """A run over the full list: an outcome and, for ok and empty, the answered rows of every scope."""
+    def run(
+        self,
+        run_id: str,
+        moment: datetime,
+        answers: Mapping[ScopeIds, tuple[str, Sequence[Row]]],
+        *,
+        full_list: bool = True,
+        read_at: Mapping[ScopeIds, datetime] | None = None,
+    ) -> None:
+        """A run: an outcome and, for ok and empty, the answered rows of every scope of its list.
+
+        `read_at`: when scopes were read, of those that were not read at `moment`, the start of the run.
+        """
         listed = set()
         for ids, (outcome, rows) in answers.items():
-            key = "|".join((self.tenant_key, ids[0], ids[1], ids[2] or "-"))
+            key = self.scope_key(ids)
             listed.add(key)
             good = outcome in ("ok", "empty")
-            self._note_scope(key, ids, run_id, moment, outcome, good)
+            observed_at = (read_at or {}).get(ids, moment)
+            self._note_scope(key, ids, run_id, observed_at, outcome, good, full_list)
             if good:
-                self._sync(key, ids, run_id, moment, rows)
+                self._sync(key, ids, run_id, observed_at, rows)
         for key, scope in self.scopes.items():
-            if key not in listed and scope["delisted_at"] is None:
+            if full_list and key not in listed and scope["delisted_at"] is None:
                 scope["delisted_at"] = moment
 
-    def _note_scope(self, key: str, ids: ScopeIds, run_id: str, moment: datetime, outcome: str, good: bool) -> None:
+    def scope_key(self, ids: ScopeIds) -> str:
+        return "|".join((self.tenant_key, ids[0], ids[1], ids[2] or "-"))
+
+    def _note_scope(
+        self, key: str, ids: ScopeIds, run_id: str, moment: datetime, outcome: str, good: bool, full_list: bool
+    ) -> None:
         old = self.scopes.get(key, {})
         self.scopes[key] = {
             **self._scope_columns(key, ids),
             "first_seen_at": old.get("first_seen_at", moment),
-            "last_listed_run_id": run_id,
+            "last_listed_run_id": run_id if full_list else old.get("last_listed_run_id"),
             "last_run_id": run_id,
             "last_outcome": outcome,
             "last_good_run_id": run_id if good else old.get("last_good_run_id"),
             "last_good_at": moment if good else old.get("last_good_at"),
             "failing_runs": 0 if good else old.get("failing_runs", 0) + 1,
-            "delisted_at": None,
+            "delisted_at": None if full_list else old.get("delisted_at"),
             "has_active_gdap": None,
         }
 

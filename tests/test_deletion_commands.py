@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from support import new_id
 from cockpit_source.cli import main
 from cockpit_source.configuration import open_project
 from cockpit_source.deletions.approval import confirmation_words
+from cockpit_source.deletions.history import History
 from cockpit_source.deletions.records import read_plan
 from cockpit_source.deletions.settings import STOP_VARIABLE
 from cockpit_source.sandbox import CSP_CLIENT
@@ -190,6 +192,53 @@ def test_the_whole_way_for_a_person(world: World, cockpit: Cockpit) -> None:
     assert "Nothing is open" in cockpit("verify").out
 
 
+def test_show_of_an_applied_plan_says_what_was_done(world: World, cockpit: Cockpit) -> None:
+    plan = make_plan(cockpit)
+    planned = cockpit("show").out
+    assert "will be removed" in planned
+    assert "\napplied" not in planned
+    world.sandbox.deletion_delay_seconds = 3600
+    assert cockpit("apply", *approval(plan)).exit_code == 3
+    radius = "2 customers "
+    course = History(world.records()).plans[plan["plan_id"]]
+    shown = cockpit("show")
+    _, first, second, *_ = shown.out.splitlines()
+    assert first.startswith(radius)
+    assert second == (
+        "0 of 2 reseller relationships removed. 0 of 1 customer deleted from the whole tenant and from Partner "
+        "Center. The rest: 1 accepted_unverified, 2 planned. This cannot be undone."
+    )
+    assert f"applied     begun {_second(course.started_at)}, not at its end\n" in shown.out
+    assert "item 1 was to remove the relationship" in shown.out
+    assert f"\n     accepted_unverified, {_second(course.items[1].changed_at)}: " in shown.out
+    world.sandbox.deletion_delay_seconds = 0
+    assert cockpit("apply", *approval(plan)).exit_code == 0
+    course = History(world.records()).plans[plan["plan_id"]]
+    shown = cockpit("show")
+    _, first, second, *_ = shown.out.splitlines()
+    assert first.startswith(radius)
+    done = (
+        "2 of 2 reseller relationships removed. 1 of 1 customer deleted from the whole tenant and from Partner "
+        "Center. This cannot be undone."
+    )
+    assert second == done
+    assert "will " not in shown.out
+    ended = _second(course.items[3].changed_at)
+    assert f"applied     begun {_second(course.started_at)}, ended {ended}\n" in shown.out
+    assert "item 1 removed the relationship" in shown.out
+    assert "item 3 deleted the customer" in shown.out
+    assert f"\n     verified, {ended}: " in shown.out
+    as_json = cockpit("show", "--json").json
+    assert as_json["blast_radius"][1] == done
+    states = [(item.state, item.changed_at) for item in course.items.values()]
+    assert [(item["state"], datetime.fromisoformat(item["state_at"])) for item in as_json["items"]] == states
+
+
+def _second(moment: datetime | None) -> str:
+    assert moment is not None
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
 def test_nothing_to_do(world: World, cockpit: Cockpit) -> None:
     ran = cockpit("plan", "--query", "none.sql")
     assert (ran.exit_code, ran.out) == (0, "Nothing to do: the query none.sql selects nothing. No plan was stored.\n")
@@ -222,6 +271,15 @@ def test_a_wrong_query_is_refused(world: World, cockpit: Cockpit, text: str, cod
     assert (ran.json["plan_id"], ran.json["items"], world.records()) == (None, [], [])
     plain = cockpit("plan", "--query", "wrong.sql")
     assert (plain.exit_code, plain.out) == (4, "")
+
+
+def test_a_customer_is_refused_once_for_all_of_its_deletions(world: World, cockpit: Cockpit) -> None:
+    world.protected_file.write_text(world.a)
+    ran = cockpit("plan", "--query", "left.sql", "--json")
+    (line,) = [line for line in ran.err.splitlines() if "protected:" in line]
+    instance = world.instance(world.a)
+    assert f"(for 2 deletions of this customer: its relationship in {instance}; the customer)" in line
+    assert [refusal["code"] for refusal in ran.json["refusal"]["all"]] == ["protected"] * 2
 
 
 def test_a_named_query(cockpit: Cockpit) -> None:
@@ -295,6 +353,36 @@ def test_a_person_at_a_terminal(world: World, cockpit: Cockpit, kind: str) -> No
         assert (world.sent(), world.story()) == ([], ["plan"])
 
 
+@pytest.mark.parametrize("prompt", ["the words", "the hash"])
+def test_ctrl_c_at_the_approval_sends_and_records_nothing(world: World, cockpit: Cockpit, prompt: str) -> None:
+    plan = make_plan(cockpit)
+    terminal, inner = pty.openpty()
+    if prompt == "the hash":
+        words = confirmation_words(read_plan({name: value for name, value in plan.items() if name != "blast_radius"}))
+        os.write(terminal, f"{words}\n".encode())
+    command = [sys.executable, "-m", "cockpit_source.cli", "deletions", "apply", plan["plan_id"]]
+    with subprocess.Popen(
+        [*command, "--database", "inventory.duckdb"],
+        stdin=inner,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=world.folder,
+    ) as applying:
+        assert applying.stderr is not None
+        asked, begun = b"", {"the words": b'Type "', "the hash": b"Type the first"}[prompt]
+        while begun not in asked and (more := os.read(applying.stderr.fileno(), 4096)):
+            asked += more
+        assert begun in asked, asked
+        applying.send_signal(signal.SIGINT)
+        out, err = applying.communicate(timeout=60)
+    os.close(inner)
+    os.close(terminal)
+    assert (applying.returncode, out.strip()) == (4, b"")
+    assert b"The plan was not approved, so nothing was sent." in err
+    assert b"Traceback" not in asked + err
+    assert (world.sent(), world.story()) == ([], ["plan"])
+
+
 def test_ctrl_c_says_how_to_go_on(world: World, cockpit: Cockpit) -> None:
     """While the first deletion is read until it shows: it is not sent again, and the others are not sent."""
     plan = make_plan(cockpit)
@@ -349,6 +437,23 @@ def test_open_ones_are_verified_later(world: World, cockpit: Cockpit) -> None:
     assert cockpit("verify").exit_code == 0
     assert cockpit("apply", *approval(plan)).exit_code == 0
     assert len(world.sent()) == 3
+
+
+def test_verify_needs_no_protected_list(world: World, cockpit: Cockpit) -> None:
+    plan = make_plan(cockpit)
+    world.sandbox.deletion_delay_seconds = 3600
+    assert cockpit("apply", *approval(plan)).exit_code == 3
+    world.sandbox.deletion_delay_seconds = 0
+    world.protected_file.unlink()
+    config = world.folder / ".dlt" / "config.toml"
+    config.write_text(config.read_text().replace('protected_file = "protected.txt"\n', ""))
+    open_project(world.folder)
+    for arguments in (("plan", "--query", "left.sql"), ("apply", *approval(plan))):
+        ran = cockpit(*arguments)
+        assert ran.exit_code == 2
+        assert "protected_file is missing" in ran.err
+    ran = cockpit("verify", "--json")
+    assert (ran.exit_code, ran.json[0]["items"][0]["state"]) == (0, "verified"), ran.err
 
 
 def test_switched_off(world: World, cockpit: Cockpit) -> None:

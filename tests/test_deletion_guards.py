@@ -48,8 +48,8 @@ from cockpit_source.deletions.guards import (
 )
 from cockpit_source.deletions.history import History
 from cockpit_source.deletions.protected import read_protected
-from cockpit_source.deletions.records import DELETE_CUSTOMER, REMOVE_RELATIONSHIP, PlanItem
-from cockpit_source.deletions.refusals import Refusal, refuse
+from cockpit_source.deletions.records import DELETE_CUSTOMER, REMOVE_RELATIONSHIP, Candidate, PlanItem
+from cockpit_source.deletions.refusals import Refusal, about, refuse
 from cockpit_source.errors import ConfigurationError, DeletionRefused
 
 HOUR = timedelta(hours=1)
@@ -874,6 +874,36 @@ def test_refusals_are_raised_together_with_the_code_of_the_first() -> None:
     assert str(caught.value) == "Refused, nothing was sent:\n  - one: First.\n  - two: Second."
     assert (caught.value.code, caught.value.exit_code) == ("one", 4)
     refuse([])
+
+
+def test_several_deletions_of_a_customer_are_refused_for_one_thing_once() -> None:
+    """The customer's deletion speaks for its relationships, and each other customer, code and reason for itself."""
+    first, second = (Candidate(REMOVE_RELATIONSHIP, "a", instance, "r") for instance in ("x", "y"))
+    whole, other = (Candidate(DELETE_CUSTOMER, customer, None, "r") for customer in ("a", "b"))
+    refusals = [
+        *about(first, [Refusal("seats", "A in x."), Refusal("seats", "A too."), Refusal("name", "A's name.")]),
+        *about(second, [Refusal("seats", "A in y."), Refusal("scope", "A in y.")]),
+        Refusal("limit", "Many."),
+        Refusal("limit", "Many."),
+        *about(whole, [Refusal("seats", "A in all."), Refusal("seats", "A indeed.")]),
+        *about(other, [Refusal("seats", "B.")]),
+        *about(second, [Refusal("name", "A's other name.")]),
+    ]
+    with pytest.raises(DeletionRefused) as caught:
+        refuse(refusals)
+    three = "(for 3 deletions of this customer: its relationship in x; its relationship in y; the customer)"
+    two = "(for 2 deletions of this customer: its relationship in x; its relationship in y)"
+    assert str(caught.value).splitlines() == [
+        "Refused, nothing was sent:",
+        f"  - seats: A in all. {three}",
+        f"  - seats: A indeed. {three}",
+        f"  - name: A's name. {two}",
+        "  - scope: A in y.",
+        "  - limit: Many.",
+        "  - limit: Many.",
+        "  - seats: B.",
+    ]
+    assert caught.value.refusals == tuple((refusal.code, refusal.text) for refusal in refusals)
 
 
 def test_what_counts_as_harmless_is_exactly_this() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, timedelta
@@ -11,8 +12,8 @@ from typing import Any
 
 import duckdb
 import pytest
-from offboarding_world import Shared, World, new_world, shared_world
-from support import sku
+from offboarding_world import Shared, World, error_body, new_world, shared_world
+from support import new_id, sku
 
 from cockpit_source.deletions import guards
 from cockpit_source.deletions.ledger_place import ledger_place
@@ -325,6 +326,22 @@ def test_without_the_protected_list_nothing_happens(world: World) -> None:
     assert (world.sent(), world.story()) == ([], ["plan"])
 
 
+def test_an_entry_of_the_protected_list_that_fits_nobody_is_warned_of(world: World) -> None:
+    """By the names and ids of the inventory, those that have left it too; it is no refusal."""
+    sql("UPDATE cockpit.customers SET removed_at = now() WHERE id = '{other}'")(world)
+    stays = next(c for c in world.sandbox.tenant.customers if c.id not in (*world.ids, world.other))
+    name = stays.company_name.upper()
+    idle = ["Nobody [AG] *", "*Contosso*", new_id(77)]
+    world.protected_file.write_text("\n".join([f"{name[:4]}*", world.other.upper(), *idle, "# a remark"]))
+    assert world.plan(*world.three).items
+    warnings = [line for line in world.said if line.startswith("Warning")]
+    assert warnings == [
+        f"Warning: the entry {entry!r} of the protected list fits no customer of the inventory, so it protects "
+        "nobody. Look whether it is misspelt."
+        for entry in idle
+    ]
+
+
 def test_a_listed_customer_more_on_the_protected_list_does_not_matter(world: World) -> None:
     plan = world.plan(*world.three)
     world.protected_file.write_text(f"{world.other}\n")
@@ -362,6 +379,61 @@ def test_all_reasons_are_told_at_once(world: World) -> None:
     text = str(world.plan_refused(*world.three))
     for part in ("is protected by the entry", "assigned seats", "active subscriptions"):
         assert part in text
+
+
+def unread_scope_of_a(world: World) -> None:
+    sql("UPDATE cockpit.scopes SET last_outcome = 'failed' WHERE customer_id = '{a}'")(world)
+
+
+def codes_of(refusal: DeletionRefused) -> set[str]:
+    return set(re.findall(r"^  - (\w+): ", str(refusal), re.MULTILINE))
+
+
+def test_a_customer_that_has_left_the_listing_already(world: World) -> None:
+    plan = world.plan(*world.three)
+    sql("UPDATE cockpit.customers SET removed_at = now() WHERE id = '{a}'")(world)
+    left = f"unknown_id: Customer {world.a} has left the listing already, or is deleted. Let the query leave out "
+    for refusal in (world.plan_refused(*world.three), world.apply_refused(plan)):
+        assert refusal.code == "unknown_id"
+        assert left + "customers whose removed_at is set." in str(refusal)
+        assert str(refusal).count("unknown_id") == 1
+    assert "The inventory holds no customer " + new_id(77) in str(
+        world.plan_refused(f"SELECT 'delete_customer', '{new_id(77)}', CAST(NULL AS VARCHAR), 'r'")
+    )
+    assert (world.sent(), world.story()) == ([], ["plan"])
+
+
+@pytest.mark.parametrize("where", ["customer", "listing"])
+def test_what_cannot_be_read_hides_no_other_refusal(world: World, where: str) -> None:
+    """Neither of the same customer, as far as the warehouse knows it, nor of others."""
+    gone = new_id(77)
+    selects = (*world.three, world.delete(world.c), f"SELECT 'delete_customer', '{gone}', CAST(NULL AS VARCHAR), 'r'")
+    plan = world.plan(*world.three)
+    world.protected_file.write_text(f"{world.b}\n{world.name(world.a)}\n")
+    unread_scope_of_a(world)
+    world.return_customer(world.c)
+    if where == "customer":
+        fault("forbidden")(world)
+        fault("forbidden", "b")(world)
+    else:
+        world.gate.overrides["/v1/customers"] = (500, error_body(500))
+    without_calls = {"unreadable", "protected", "unread_scope"}
+    of_others = {"consumed_seats", "active_subscription", "relationship_left"} if where == "customer" else set()
+    refusal = world.plan_refused(*selects, max_percent=10.0)
+    assert codes_of(refusal) == without_calls | {"unknown_id"} | of_others
+    assert refusal.code == "unknown_id"
+    assert str(refusal).count("could not be read") == (2 if where == "customer" else 1)
+    assert codes_of(world.apply_refused(plan)) == without_calls
+    assert (world.sent(), world.story()) == ([], ["plan"])
+
+
+def test_a_limit_hides_no_refusal_that_needs_no_call(world: World) -> None:
+    world.protected_file.write_text(world.name(world.a))
+    unread_scope_of_a(world)
+    world.sandbox.clear_requests()
+    assert codes_of(world.plan_refused(*world.three, max_actions=2)) == {"max_actions", "protected", "unread_scope"}
+    read = [request.path.lower() for request in world.sandbox.requests]
+    assert not [path for path in read if any(customer in path for customer in world.ids)]
 
 
 def test_nothing_to_do_is_not_said_where_nothing_can_be_known(world: World) -> None:

@@ -77,9 +77,15 @@ def test_ended_after_each_record(world: World, number: int) -> None:
     is_lost = number in (2, 5, 8)
     lost = {2: 0, 5: 1, 8: 2}.get(number)
     if number >= RECORDS - 1:
-        assert world.apply_refused(plan).code == "already_applied"
+        refusal = world.apply_refused(plan)
+        assert refusal.code == "already_applied"
+        # between the last settlement and the end of the plan
+        is_recorded = number == RECORDS
+        assert ("Run `cockpit deletions verify`, which records it." in str(refusal)) is not is_recorded
+        assert (world.story()[-1] == "finished {'verified': 3}") is is_recorded
         assert world.verify() == []
         assert world.story()[-1] == "finished {'verified': 3}"
+        assert str(world.apply_refused(plan)).endswith(f"Plan {plan.plan_id} was carried out already.")
     elif lost is not None and world.a in expected(world)[lost] and lost < 2:
         # the customer waits for this relationship
         assert world.apply_refused(plan).code == "relationship_left"

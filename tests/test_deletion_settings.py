@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +247,13 @@ def test_blank_or_placeholder_counts_as_missing(project: Path, name: str, blank:
         ]
     else:
         assert resolve_deletion_settings(**{name: blank}) == resolve_deletion_settings()
+
+
+@pytest.mark.parametrize("blank", ["", "...", "list.txt"])
+def test_list_may_be_missing_where_none_is_needed(project: Path, blank: str) -> None:
+    settings = resolve_deletion_settings(needs_list=False, protected_file=blank)
+    assert settings.protected_file == (project / blank if blank == "list.txt" else None)
+    assert replace(settings, protected_file=None) == replace(resolve_deletion_settings(), protected_file=None)
 
 
 @pytest.mark.parametrize("where", ["config", "secrets", "environment", "argument"])

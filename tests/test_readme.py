@@ -14,7 +14,9 @@ from document_support import without_what_changes
 from support import INSTANCE, Inventory, new_id
 
 from cockpit_source import hooks
+from cockpit_source.price_list import parse_price_list
 from cockpit_source.sandbox import CSP_CLIENT, Sandbox
+from cockpit_source.sku_catalog_file import parse_catalog
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
@@ -100,6 +102,18 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
     messages = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
     assert len(messages) > 25
     assert [message for message in messages if message not in joined] == []
+
+
+def test_lists_of_the_reference_data_page_are_taken() -> None:
+    page = ROOT / "docs" / "reference-data.md"
+    names = ("prices.csv", "prices-semicolons.csv")
+    counts = {name: parse_price_list(update_readme.read_code(name, page)) for name in names}
+    assert {name: (len(rows), problems) for name, (rows, problems) in counts.items()} == {
+        "prices.csv": (3, []),
+        "prices-semicolons.csv": (1, []),
+    }
+    table = parse_catalog(update_readme.read_code("product-names.csv", page).encode(), "names.csv")
+    assert (len(table.products), len(table.plans), table.notes()) == (1, 1, [])
 
 
 def test_links_of_the_documents_lead_to_files() -> None:

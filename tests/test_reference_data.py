@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -115,7 +119,8 @@ def test_catalogue_is_replaced_as_a_whole(warehouse: Inventory) -> None:
     }
     assert list(result.notes) == NOTES
     assert catalog_of(warehouse) == (sorted(PRODUCTS, key=lambda row: row[0]), PLANS)
-    assert supply(warehouse, catalog=content).changed is False
+    again = supply(warehouse, catalog=content)
+    assert (again.changed, again.notes) == (False, ())
     only_e3 = b"".join(
         line for line in content.splitlines(keepends=True) if b"E5" not in line and b"VISIO" not in line
     )
@@ -165,6 +170,27 @@ def test_lists_of_the_configuration_start_at_the_project_folder(inventory: Inven
     assert prices_of(inventory, "t.example.com") == sorted(ALL_PRICES)
     with pytest.raises(ConfigurationError, match="reseller_scopes is not known"):
         resolve_mart_settings(reseller_scopes="sum")
+
+
+def test_options_of_the_command_start_at_the_current_folder(inventory: Inventory, tmp_path: Path) -> None:
+    inventory.answer(new_id(1), [sku(E3)])
+    inventory.load([(new_id(1), INSTANCE, None)], day(0))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "prices.csv").write_text(PRICES)
+    (tmp_path / "elsewhere" / "names.csv").write_bytes(NAMES_FILE.read_bytes())
+    command = [sys.executable, "-m", "cockpit_source.cli", "marts", "--json", "--project", str(tmp_path)]
+    command += ["--database", str(inventory.database), "--price-list", "prices.csv", "--sku-catalog", "names.csv"]
+    environment = os.environ | {"SOURCES__COCKPIT__TENANT": inventory.tenant_key}
+    done = subprocess.run(
+        command, cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert [table["rows"] for table in json.loads(done.stdout)["reference"]["tables"]] == [
+        3,
+        len(PRODUCTS),
+        len(PLANS),
+    ]
+    assert prices_of(inventory) == sorted(ALL_PRICES)
 
 
 def test_catalogue_from_an_address_stays_while_nobody_answers(inventory: Inventory) -> None:

@@ -21,7 +21,7 @@ from test_sku_catalog_file import NAMES_FILE, PLANS, PRODUCTS
 
 from cockpit_source.settings import MartSettings
 
-TRIALS = 6
+TRIALS = 4
 SCOPE: ScopeIds = (new_id(1), INSTANCE, None)
 
 _CHILD = """

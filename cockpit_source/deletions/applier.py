@@ -15,12 +15,16 @@ from datetime import timedelta
 from cockpit_source.deletions import guards
 from cockpit_source.deletions.approval import Approval
 from cockpit_source.deletions.delete_client import DeleteClient, Delivery
-from cockpit_source.deletions.history import OPEN_STATES, UNSENT_STATES, ItemHistory, PlanHistory, State
+from cockpit_source.deletions.evidence import Removed, find_changes
+from cockpit_source.deletions.history import GONE_STATES, OPEN_STATES, UNSENT_STATES, ItemHistory, PlanHistory, State
+from cockpit_source.deletions.plan_check import check_plan, find_plan
 from cockpit_source.deletions.planner import (
+    check_grace,
     check_ledger,
     check_stop,
     find_refusals,
     find_scopes,
+    find_unknown,
     gather,
     read_inventory,
     read_usable_run,
@@ -29,12 +33,8 @@ from cockpit_source.deletions.planner import (
 from cockpit_source.deletions.records import (
     DELETE_CUSTOMER,
     REMOVE_RELATIONSHIP,
-    LiveEvidence,
     Plan,
     PlanItem,
-    hash_text,
-    read_plan,
-    to_canonical,
 )
 from cockpit_source.deletions.refusals import Refusal, refuse
 from cockpit_source.deletions.session import Session
@@ -46,9 +46,6 @@ MAX_ATTEMPTS = 3
 # after a refused connection; the API has not seen the call
 RETRY_AFTER_SECONDS = 5.0
 FAILURES_IN_A_ROW = 2
-_GONE: frozenset[State] = frozenset({"verified", "already_absent"})
-
-Removed = frozenset[tuple[str, str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ class Applied:
     @property
     def is_done(self) -> bool:
         """Whether everything is gone as planned."""
-        return all(state in _GONE for state in self.states.values())
+        return all(state in GONE_STATES for state in self.states.values())
 
 
 class _Stop(Exception):
@@ -71,18 +68,6 @@ class _Stop(Exception):
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
         self.refusal = Refusal(code, text)
-
-
-def find_plan(session: Session, plan_id: str) -> tuple[PlanHistory, Plan]:
-    """A plan of the ledger, unchanged since it was made. Raises DeletionRefused."""
-    history = session.history().plans.get(plan_id)
-    if history is None:
-        raise DeletionRefused(
-            "no_plan", f"There is no plan {plan_id} in the ledger. `cockpit deletions log` lists them."
-        )
-    if hash_text(to_canonical(history.body["plan"])) != history.plan_hash:
-        raise DeletionRefused("changed", f"Plan {plan_id} was changed after it was made. Plan again.")
-    return history, read_plan(history.body["plan"])
 
 
 def apply_plan(session: Session, plan_id: str, approve: Callable[[Plan], Approval]) -> Applied:
@@ -96,7 +81,7 @@ def apply_plan(session: Session, plan_id: str, approve: Callable[[Plan], Approva
     check_ledger(session)
     check_stop(session)
     history, plan = find_plan(session, plan_id)
-    _check_plan(session, history, plan)
+    check_plan(session, history, plan)
     for item, state in settle_open_items(session):
         session.say(f"Plan {item.plan_id}, item {item.number}, of an earlier run is {state}.")
     history, plan = find_plan(session, plan_id)
@@ -129,57 +114,40 @@ def _conclude(history: PlanHistory, plan: Plan) -> Applied:
     return Applied(plan, states, Refusal("unsettled", text) if waits else None)
 
 
-def _check_plan(session: Session, history: PlanHistory, plan: Plan) -> None:
-    """What stands against the plan as such. Expiry is judged here, at the start."""
-    api, now = session.settings.api, session.clock.now()
-    latest = session.history().latest
-    refusals = []
-    if history.is_finished or history.has_ended:
-        refusals.append(Refusal("already_applied", f"Plan {plan.plan_id} was carried out already."))
-    if latest is not None and latest.plan_id != plan.plan_id:
-        refusals.append(
-            Refusal("superseded", f"Plan {plan.plan_id} is superseded by plan {latest.plan_id}, which is later.")
-        )
-    if now >= plan.expires_at or now < plan.created_at:
-        refusals.append(
-            Refusal(
-                "expired", f"Plan {plan.plan_id} was good until {plan.expires_at:%Y-%m-%d %H:%M} UTC. Plan again."
-            )
-        )
-    if (plan.tenant, plan.tenant_key) != (api.tenant, api.tenant_key):
-        refusals.append(
-            Refusal(
-                "other_tenant", f"Plan {plan.plan_id} is of tenant {plan.tenant}, but tenant is now {api.tenant}."
-            )
-        )
-    if plan.base_url != api.base_url:
-        refusals.append(
-            Refusal("other_api", f"Plan {plan.plan_id} is of {plan.base_url}, but base_url is now {api.base_url}.")
-        )
-    refuse(refusals)
-
-
 def _check_evidence(session: Session, history: PlanHistory, plan: Plan) -> None:
     """Every guard again, on what is known now, for the items that were not sent; and that it is still the same."""
     left = [item for item in plan.items if history.items[item.number].is_unsent]
     limits = strictest(plan.limits, session.limits())
     all_history = session.history()
     run = read_usable_run(session, limits)
-    waiting = (_find_waiting(item, plan, history, allowed=_GONE | UNSENT_STATES) for item in left)
+    waiting = (_find_waiting(item, plan, history, allowed=GONE_STATES | UNSENT_STATES) for item in left)
     refuse([refusal for refusal in waiting if refusal is not None])
     candidates = [item.candidate for item in left]
     removed = _removed(plan, history)
     inventory = read_inventory(session, candidates, run)
-    facts = gather(session, candidates, inventory, run, limits, all_history, done=removed, planned=len(plan.items))
+    found = [
+        *find_unknown(candidates, inventory),
+        *check_grace(candidates, all_history, plan.query_hash, run, limits.grace_days),
+    ]
+    facts = gather(
+        session,
+        candidates,
+        inventory,
+        run,
+        limits,
+        all_history,
+        found=found,
+        done=removed,
+        planned=len(plan.items),
+    )
+    planned = {item.candidate.key: item for item in left}
     changed = [
         refusal
-        for old, new in zip(left, facts.items, strict=True)
+        for new in facts.items
         if new.live.exists
-        for refusal in _compare(old, new, removed)
+        for refusal in find_changes(planned[new.candidate.key], new, removed)
     ]
-    found = find_refusals(session, facts, done=removed)
-    grace = guards.check_grace(candidates, all_history, plan.query_hash, run, limits.grace_days)
-    refuse([*changed, *found, *grace])
+    refuse([*facts.refusals, *changed, *find_refusals(session, facts, done=removed)])
 
 
 def _find_waiting(item: PlanItem, plan: Plan, history: PlanHistory, *, allowed: frozenset[State]) -> Refusal | None:
@@ -201,47 +169,7 @@ def _removed(plan: Plan, history: PlanHistory) -> Removed:
     return frozenset(
         (item.candidate.customer_id, item.candidate.provider_instance_id)
         for item in plan.items
-        if item.candidate.action == REMOVE_RELATIONSHIP and history.items[item.number].state in _GONE
-    )
-
-
-def _compare(old: PlanItem, new: PlanItem, removed: Removed) -> list[Refusal]:
-    """A refusal when an item has other evidence than the plan; what the plan itself removed is left aside."""
-    customer_id = old.candidate.customer_id
-    gone = {instance for customer, instance in removed if customer == customer_id}
-    parts = []
-    if _known(old, gone) != _known(new, gone):
-        parts.append("inventory")
-    if without_instances(old.live, gone) != without_instances(new.live, gone):
-        parts.append("API")
-    if not parts:
-        return []
-    return [
-        Refusal(
-            "evidence_changed",
-            f"Item {old.number}, customer {customer_id}: what is known from the {' and the '.join(parts)} has "
-            "changed since the plan was made. Look at it, then plan again.",
-        )
-    ]
-
-
-def _known(item: PlanItem, gone: set[str | None]) -> object:
-    evidence = item.inventory
-    scopes = [scope for scope in evidence.scopes if scope.provider_instance_id not in gone]
-    # a removed relationship ends its rows, which is a change in the history
-    last_change_at = None if gone else evidence.last_change_at
-    return evidence.company_name, evidence.reseller_id, evidence.is_present, last_change_at, scopes
-
-
-def without_instances(live: LiveEvidence, gone: set[str | None]) -> LiveEvidence:
-    """The evidence without what lies in these provider instances."""
-    return LiveEvidence(
-        live.exists,
-        live.company_name,
-        live.reseller_id,
-        tuple(instance for instance in live.relationships if instance not in gone),
-        tuple(scope for scope in live.scopes if scope.provider_instance_id not in gone),
-        tuple(sub for sub in live.subscriptions if sub.provider_instance_id not in gone),
+        if item.candidate.action == REMOVE_RELATIONSHIP and history.items[item.number].state in GONE_STATES
     )
 
 
@@ -284,7 +212,7 @@ class _Run:
 
     def _check_relationships(self, item: PlanItem) -> None:
         """A customer is deleted only after its relationships in this plan are seen to be gone."""
-        if refusal := _find_waiting(item, self._plan, self._history(), allowed=_GONE):
+        if refusal := _find_waiting(item, self._plan, self._history(), allowed=GONE_STATES):
             raise _Stop(refusal.code, refusal.text)
 
     def _check_switch(self) -> None:
@@ -321,7 +249,7 @@ class _Run:
             self._session.say(f"Item {item.number} is absent already.")
             return True
         now = PlanItem(item.number, item.candidate, item.inventory, live)
-        if refusals := [*_compare(item, now, removed), *guards.check_items([now], removed)]:
+        if refusals := [*find_changes(item, now, removed), *guards.check_items([now], removed)]:
             self._block(item, " ".join(refusal.text for refusal in refusals))
         return False
 
@@ -401,7 +329,7 @@ class _Run:
 
     def _judge(self, item: PlanItem, delivery: Delivery, state: State) -> None:
         """Stop the run where going on would not be safe."""
-        is_gone = state in _GONE
+        is_gone = state in GONE_STATES
         self._failures = 0 if is_gone else self._failures + 1
         what = f"Item {item.number} is {state} ({delivery.description})"
         if delivery.http_status == 403:

@@ -190,7 +190,7 @@ def verify(
     from cockpit_source.report import create_console
 
     console = create_console()
-    with _refusals_as_json(as_json), _open_session(pipeline, enabled_only=False) as session:
+    with _refusals_as_json(as_json), _open_session(pipeline, sends=False) as session:
         check_ledger(session)
         touched = {item.plan_id for item, _ in settle_open_items(session, wait_seconds=wait_seconds)}
         history = session.history()
@@ -259,13 +259,14 @@ def _open_pipeline(project: Path | None, database: Path | None, destination: str
 
 
 @contextmanager
-def _open_session(pipeline: dlt.Pipeline, *, enabled_only: bool = True) -> Iterator[Session]:
+def _open_session(pipeline: dlt.Pipeline, *, sends: bool = True) -> Iterator[Session]:
+    """A session of the settings; one that never sends needs neither the switch nor the list of the protected."""
     from cockpit_source.deletions.session import open_session
     from cockpit_source.deletions.settings import resolve_deletion_settings
     from cockpit_source.report import create_console
 
     notes = create_console(stderr=True)
-    settings = resolve_deletion_settings(enabled=None if enabled_only else True)
+    settings = resolve_deletion_settings(enabled=None if sends else True, needs_list=sends)
 
     def say(text: str) -> None:
         notes.print(text, markup=False, soft_wrap=True)

@@ -29,6 +29,8 @@ State = Literal[
 
 # nothing more will be done
 END_STATES: frozenset[State] = frozenset({"verified", "already_absent", "failed"})
+# it is not there any more
+GONE_STATES: frozenset[State] = frozenset({"verified", "already_absent"})
 # a DELETE may have reached the API: it is never sent again, only settled by reading
 OPEN_STATES: frozenset[State] = frozenset({"sending", "unknown", "accepted", "accepted_unverified"})
 # no DELETE has reached the API
@@ -75,7 +77,10 @@ class Record(Protocol):
 
 @dataclass(slots=True)
 class ItemHistory:
-    """One item of a plan. `key` names the deletion in whichever plan; `correlation_ids` are those of its requests."""
+    """One item of a plan. `key` names the deletion in whichever plan; `correlation_ids` are those of its requests.
+
+    `changed_at` is when its state was recorded; None before anything was.
+    """
 
     plan_id: str
     number: int
@@ -85,6 +90,7 @@ class ItemHistory:
     sent_at: datetime | None = None
     description: str = ""
     proof: Mapping[str, Any] | None = None
+    changed_at: datetime | None = None
 
     @property
     def is_open(self) -> bool:
@@ -97,18 +103,26 @@ class ItemHistory:
 
 @dataclass(slots=True)
 class PlanHistory:
-    """One plan: its stored form, hash and items by number."""
+    """One plan: its stored form, hash and items by number. `started_at` is when it was first applied."""
 
     plan_id: str
     created_at: datetime
     body: Mapping[str, Any]
     items: dict[int, ItemHistory]
-    is_started: bool = False
-    is_finished: bool = False
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
 
     @property
     def plan_hash(self) -> str:
         return str(self.body["plan_hash"])
+
+    @property
+    def is_started(self) -> bool:
+        return self.started_at is not None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.finished_at is not None
 
     @property
     def has_ended(self) -> bool:
@@ -187,13 +201,14 @@ class History:
         elif record.item is not None:
             self._add_to_item(plan.items[record.item], record)
         elif record.kind == "apply_started":
-            plan.is_started = True
+            plan.started_at = plan.started_at or record.at
         elif record.kind == "finished":
-            plan.is_finished = True
+            plan.finished_at = record.at
 
     def _add_to_item(self, item: ItemHistory, record: Record) -> None:
         body = record.body
         item.description = str(body.get("description") or "")
+        item.changed_at = record.at
         match record.kind:
             case "intent":
                 item.state = "sending"

@@ -127,6 +127,11 @@ class Inventory:
         )
         return frozenset(row["id"] for row in rows)
 
+    def names(self) -> list[tuple[str, str | None]]:
+        """Id and name of every customer that the inventory holds, those that have left included."""
+        rows = self._client.rows("SELECT id, company_name FROM {customers} WHERE tenant = %s", self._tenant_key)
+        return [(row["id"], row["company_name"]) for row in rows]
+
     def _gone_at(self, candidate: Candidate) -> datetime | None:
         if candidate.action == DELETE_CUSTOMER:
             sql = "SELECT removed_at AS gone_at FROM {customers} WHERE tenant = %s AND id = %s"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from cockpit_source.deletions import guards
 from cockpit_source.deletions.history import History
+from cockpit_source.deletions.live import LiveReader
 from cockpit_source.deletions.records import (
     ACTIONS,
     Candidate,
@@ -19,21 +20,31 @@ from cockpit_source.deletions.records import (
     Plan,
     PlanItem,
 )
-from cockpit_source.deletions.refusals import Refusal, refuse
+from cockpit_source.deletions.refusals import Refusal, about, refuse, to_refusal
 from cockpit_source.deletions.selection import DeletionQuery, select_candidates
 from cockpit_source.deletions.session import Session
 from cockpit_source.deletions.settings import is_stopped
 from cockpit_source.deletions.verifier import settle_from_inventory
+from cockpit_source.errors import DeletionRefused
 from cockpit_source.version import __version__
+
+# stands for what was not read: the guards take no fact of the API from it
+_NOT_READ = LiveEvidence(exists=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the guards look at."""
+    """What the guards look at. `items` were read, in the warehouse and from the API.
+
+    `unread` are those of customers whom the API did not let read, `refusals` say why, and what else was found before;
+    their evidence of the API is empty, so they may be judged by the warehouse only, and never get into a plan.
+    """
 
     run: InventoryRun
     customers_live: int
     items: tuple[PlanItem, ...]
+    unread: tuple[PlanItem, ...]
+    refusals: tuple[Refusal, ...]
 
 
 def make_plan(session: Session, query: DeletionQuery) -> Plan | None:
@@ -53,14 +64,16 @@ def make_plan(session: Session, query: DeletionQuery) -> Plan | None:
     if not candidates:
         check_not_empty(session, run)
         return None
+    _warn_of_idle_protection(session)
     inventory = read_inventory(session, candidates, run)
     history = session.history()
-    refuse(guards.check_unsettled(candidates, history))
-    history = _record_selection(session, query, candidates, run, history)
-    refuse(guards.check_grace(candidates, history, query.query_hash, run, limits.grace_days))
-    facts = gather(session, candidates, inventory, run, limits, history)
-    refuse(guards.check_existence(facts.items))
-    refuse(find_refusals(session, facts))
+    found = find_unknown(candidates, inventory)
+    found += guards.check_unsettled(candidates, history)
+    if not found:
+        history = _record_selection(session, query, candidates, run, history)
+        found += check_grace(candidates, history, query.query_hash, run, limits.grace_days)
+    facts = gather(session, candidates, inventory, run, limits, history, found=found)
+    refuse([*facts.refusals, *guards.check_existence(facts.items), *find_refusals(session, facts)])
     return _store(session, query, facts, limits)
 
 
@@ -83,6 +96,17 @@ def read_usable_run(session: Session, limits: Limits) -> InventoryRun:
     refuse(guards.check_inventory(run, base_url, session.clock.now(), limits.max_age_hours))
     assert run is not None  # noqa: S101 - refused above
     return run
+
+
+def _warn_of_idle_protection(session: Session) -> None:
+    """Say which entries of the protected list protect nobody: they may be misspelt."""
+    with session.inventory() as inventory:
+        unmatched = session.protected().find_unmatched(inventory.names())
+    for entry in unmatched:
+        session.say(
+            f"Warning: the entry {entry!r} of the protected list fits no customer of the inventory, so it protects "
+            "nobody. Look whether it is misspelt."
+        )
 
 
 def check_not_empty(session: Session, run: InventoryRun) -> None:
@@ -109,54 +133,81 @@ def sort_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:
 def read_inventory(
     session: Session, candidates: Sequence[Candidate], run: InventoryRun
 ) -> dict[str, InventoryEvidence]:
-    """The evidence of the warehouse by customer. Raises DeletionRefused for an id that it does not hold."""
+    """The evidence of the warehouse by customer; those that it does not hold are left out."""
     with session.inventory() as inventory:
-        evidence = inventory.evidence((candidate.customer_id for candidate in candidates), run.run_id)
-    unknown = [candidate for candidate in candidates if not _is_known(candidate, evidence)]
-    refuse(
-        [
-            Refusal("unknown_id", _describe_unknown(candidate, evidence.get(candidate.customer_id)))
-            for candidate in unknown
-        ]
-    )
-    return evidence
+        return inventory.evidence((candidate.customer_id for candidate in candidates), run.run_id)
+
+
+def find_unknown(candidates: Iterable[Candidate], inventory: Mapping[str, InventoryEvidence]) -> list[Refusal]:
+    """A refusal for each id that the inventory does not hold."""
+    return [
+        Refusal("unknown_id", _describe_unknown(candidate, inventory.get(candidate.customer_id)), candidate)
+        for candidate in candidates
+        if not _is_known(candidate, inventory)
+    ]
 
 
 def gather(
     session: Session,
     candidates: Sequence[Candidate],
-    inventory: dict[str, InventoryEvidence],
+    inventory: Mapping[str, InventoryEvidence],
     run: InventoryRun,
     limits: Limits,
     history: History,
     *,
+    found: Sequence[Refusal] = (),
     done: Collection[tuple[str, str | None]] = (),
     planned: int | None = None,
 ) -> Facts:
     """The facts of now. The limits come first, so that a wrong query costs no thousand calls.
 
-    `done` are relationships that are removed already, whose scopes are not read; `planned` counts the items of a plan
-    that is being carried on.
+    `found` are refusals that were found before. `done` are relationships that are removed already, whose scopes are
+    not read; `planned` counts the items of a plan that is being carried on.
+
+    Raises:
+        DeletionRefused: the listing cannot be read, or a limit holds; with all that is known without the API.
     """
+    items = [
+        PlanItem(number, candidate, inventory[candidate.customer_id], _NOT_READ)
+        for number, candidate in enumerate(candidates, start=1)
+        if _is_known(candidate, inventory)
+    ]
     session.say("Listing the customers.")
     reader = session.reader
-    customers_live = reader.count_customers()
+    try:
+        customers_live = reader.count_customers()
+    except DeletionRefused as refusal:
+        refuse([*found, to_refusal(refusal), *_judge(session, items, done)])
+        raise
     customers = min(customers_live, run.customers_listed or 0)
     sent_today = history.sent_within_a_day(session.clock.now())
     left = len(candidates)
-    refuse(guards.check_limits(planned or left, customers, sent_today, limits, left=left))
+    if over := guards.check_limits(planned or left, customers, sent_today, limits, left=left):
+        refuse([*found, *over, *_judge(session, items, done)])
+    live, unreadable = _read_live(session, reader, items, done)
+    read = (replace(item, live=live[item.candidate.customer_id]) for item in items if _customer_of(item) in live)
+    unread = (item for item in items if _customer_of(item) not in live)
+    return Facts(run, customers_live, tuple(read), tuple(unread), (*found, *unreadable))
+
+
+def _read_live(
+    session: Session, reader: LiveReader, items: Sequence[PlanItem], done: Collection[tuple[str, str | None]]
+) -> tuple[dict[str, LiveEvidence], list[Refusal]]:
+    """What the API says of each customer, and a refusal for each of whom it cannot be read."""
     live: dict[str, LiveEvidence] = {}
-    total = len({candidate.customer_id for candidate in candidates})
-    for candidate in candidates:
-        customer_id = candidate.customer_id
-        if customer_id not in live:
-            session.say(f"Reading customer {customer_id} ({len(live) + 1} of {total}).")
-            live[customer_id] = reader.read(customer_id, find_scopes(customer_id, inventory[customer_id], done))
-    items = tuple(
-        PlanItem(number, candidate, inventory[candidate.customer_id], live[candidate.customer_id])
-        for number, candidate in enumerate(candidates, start=1)
-    )
-    return Facts(run, customers_live, items)
+    unreadable: list[Refusal] = []
+    inventory = {_customer_of(item): item.inventory for item in items}
+    for number, (customer_id, evidence) in enumerate(inventory.items(), start=1):
+        session.say(f"Reading customer {customer_id} ({number} of {len(inventory)}).")
+        try:
+            live[customer_id] = reader.read(customer_id, find_scopes(customer_id, evidence, done))
+        except DeletionRefused as refusal:
+            unreadable.append(to_refusal(refusal))
+    return live, unreadable
+
+
+def _customer_of(item: PlanItem) -> str:
+    return item.candidate.customer_id
 
 
 def find_scopes(
@@ -172,10 +223,29 @@ def find_scopes(
 
 def find_refusals(session: Session, facts: Facts, *, done: Collection[tuple[str, str | None]] = ()) -> list[Refusal]:
     """What the guards say of the gathered facts; the limits were checked when they were gathered."""
+    items = sorted((*facts.items, *facts.unread), key=lambda item: item.number)
+    return [*guards.check_customer_count(facts.run, facts.customers_live), *_judge(session, items, done)]
+
+
+def _judge(session: Session, items: Sequence[PlanItem], done: Collection[tuple[str, str | None]]) -> list[Refusal]:
+    """What stands against each item, of those that were not read as far as the warehouse tells."""
+    protected = session.protected()
+    listed = [about(item.candidate, guards.check_protected([item], protected)) for item in items]
+    judged = [
+        about(item.candidate, guards.check_items([item], guards.removed_before(item, items).union(done)))
+        for item in items
+    ]
+    return [refusal for refusals in (*listed, *judged) for refusal in refusals]
+
+
+def check_grace(
+    candidates: Iterable[Candidate], history: History, query_hash: str, run: InventoryRun, grace_days: float
+) -> list[Refusal]:
+    """The guard of the grace period, for each deletion."""
     return [
-        *guards.check_customer_count(facts.run, facts.customers_live),
-        *guards.check_protected(facts.items, session.protected()),
-        *guards.check_items(facts.items, done),
+        refusal
+        for candidate in candidates
+        for refusal in about(candidate, guards.check_grace([candidate], history, query_hash, run, grace_days))
     ]
 
 
@@ -189,7 +259,7 @@ def _describe_unknown(candidate: Candidate, evidence: InventoryEvidence | None) 
     return f"The inventory holds no customer {candidate.customer_id}{where}. Correct the query."
 
 
-def _is_known(candidate: Candidate, evidence: dict[str, InventoryEvidence]) -> bool:
+def _is_known(candidate: Candidate, evidence: Mapping[str, InventoryEvidence]) -> bool:
     found = evidence.get(candidate.customer_id)
     if found is None or not found.is_present:
         return False

@@ -34,11 +34,20 @@ class ProtectedCustomers:
             return customer_id.lower()
         folded = [_fold(name) for name in names if name]
         for pattern in self.patterns:
-            # [ is a character like others: names hold it
-            folded_pattern = _fold(pattern).replace("[", "[[]")
-            if any(fnmatch.fnmatchcase(name, folded_pattern) for name in folded):
+            glob = _to_glob(pattern)
+            if any(fnmatch.fnmatchcase(name, glob) for name in folded):
                 return pattern
         return None
+
+    def find_unmatched(self, customers: Iterable[tuple[str, str | None]]) -> list[str]:
+        """The entries that fit none of these customers (id, name); patterns first."""
+        ids, patterns = set(self.ids), {pattern: _to_glob(pattern) for pattern in self.patterns}
+        for customer_id, name in customers:
+            ids.discard(customer_id.lower())
+            folded = _fold(name) if name and patterns else ""
+            for pattern in [p for p, glob in patterns.items() if folded and fnmatch.fnmatchcase(folded, glob)]:
+                del patterns[pattern]
+        return [*patterns, *sorted(ids)]
 
     @property
     def content_hash(self) -> str:
@@ -77,6 +86,11 @@ def read_protected(path: Path) -> ProtectedCustomers:
         elif entry and not entry.startswith("#"):
             patterns.append(entry)
     return ProtectedCustomers(frozenset(ids), tuple(patterns))
+
+
+def _to_glob(pattern: str) -> str:
+    # [ is a character like others: names hold it
+    return _fold(pattern).replace("[", "[[]")
 
 
 def _fold(text: str) -> str:

@@ -28,35 +28,60 @@ _ACTIONS = {"delete_customer": "delete customer", "remove_reseller_relationship"
 _SHORT_ACTIONS = _ACTIONS | {"remove_reseller_relationship": "remove relationship"}
 
 
-def describe_blast_radius(plan: Plan) -> list[str]:
-    """What the plan would do, in lines: how much of what, and that it cannot be undone."""
+def describe_blast_radius(plan: Plan, course: PlanHistory | None = None) -> list[str]:
+    """What the plan would do, in lines: how much of what, and that it cannot be undone.
+
+    With the course of a plan that was applied: what was done of it.
+    """
     customers = {item.candidate.customer_id for item in plan.items}
-    deleted = {item.candidate.customer_id for item in plan.items if item.candidate.action == DELETE_CUSTOMER}
-    removed = len(plan.items) - len(deleted)
     resellers = {item.inventory.reseller_id for item in plan.items} - {None}
     scopes = {scope.scope_key: scope for item in plan.items for scope in _concerned(item)}
     total = sum(sku.total_licenses or 0 for scope in scopes.values() for sku in scope.skus)
     consumed = sum(sku.consumed_licenses or 0 for scope in scopes.values() for sku in scope.skus)
     known = min(plan.customers_live, plan.run.customers_listed or plan.customers_live)
     share = f"{len(customers) / known:.2%} of {known:,}" if known else "of none that are known"
+    done = _describe_intention(plan) if course is None or not course.is_started else _describe_done(plan, course)
+    return [
+        f"{_plural(len(customers), 'customer')} ({share}), {_plural(total, 'seat')} of which {consumed:,} assigned, "
+        f"{_plural(len(resellers), 'reseller')}",
+        f"{done} This cannot be undone.",
+    ]
+
+
+def _describe_intention(plan: Plan) -> str:
+    deleted = sum(item.candidate.action == DELETE_CUSTOMER for item in plan.items)
+    removed = len(plan.items) - deleted
     will = []
     if removed:
         will.append(f"{_plural(removed, 'reseller relationship')} will be removed.")
     if deleted:
-        will.append(
-            f"{_plural(len(deleted), 'customer')} will be deleted from the whole tenant and from Partner Center."
+        will.append(f"{_plural(deleted, 'customer')} will be deleted from the whole tenant and from Partner Center.")
+    return " ".join(will)
+
+
+def _describe_done(plan: Plan, course: PlanHistory) -> str:
+    """Of each kind how many were seen to be done of how many planned, and what became of the rest."""
+    gone = {number for number, item in course.items.items() if item.state == "verified"}
+    deletions = {item.number for item in plan.items if item.candidate.action == DELETE_CUSTOMER}
+    removals = {item.number for item in plan.items} - deletions
+    done = []
+    if removals:
+        done.append(f"{len(gone & removals)} of {_plural(len(removals), 'reseller relationship')} removed.")
+    if deletions:
+        done.append(
+            f"{len(gone & deletions)} of {_plural(len(deletions), 'customer')} deleted from the whole tenant and "
+            "from Partner Center."
         )
-    return [
-        f"{_plural(len(customers), 'customer')} ({share}), {_plural(total, 'seat')} of which {consumed:,} assigned, "
-        f"{_plural(len(resellers), 'reseller')}",
-        " ".join([*will, "This cannot be undone."]),
-    ]
+    rest = count_states([item for number, item in course.items.items() if number not in gone])
+    if rest:
+        done.append(f"The rest: {', '.join(f'{count} {state}' for state, count in rest.items())}.")
+    return " ".join(done)
 
 
 def print_summary(plan: Plan, course: PlanHistory | None, console: Console) -> None:
     """A plan in short: the blast radius first, then the items."""
     _say(console, f"[bold]Plan {plan.plan_id}[/bold] for {escape(plan.tenant)} at {escape(plan.base_url)}")
-    for line in describe_blast_radius(plan):
+    for line in describe_blast_radius(plan, course):
         _say(console, f"[bold red]{escape(line)}[/bold red]")
     states = course.items if course else {}
     table = create_table("item", "action", "customer", "seats", "assigned", "reseller", "state", right=_NUMBERS)
@@ -73,13 +98,14 @@ def print_plan(plan: Plan, course: PlanHistory, console: Console, *, now: dateti
         own = [item for item in plan.items if item.candidate.customer_id == customer_id]
         _print_evidence(own, course.items, console)
     _say(console, "")
-    expired = " (expired)" if now >= plan.expires_at else ""
+    expired = " (expired)" if now >= plan.expires_at and not course.has_ended else ""
     for name, value in (
         ("query", f"{plan.query_name}, SHA-256 {plan.query_hash}"),
         ("inventory", _describe_run(plan)),
         ("limits", ", ".join(f"{name} {value}" for name, value in _limits(plan).items())),
         ("made by", f"{plan.created_by}, {_time(plan.created_at)}"),
         ("good until", f"{_time(plan.expires_at)}{expired}"),
+        *([] if course.started_at is None else [("applied", _describe_course(course))]),
         ("hash", plan.plan_hash),
     ):
         _say(console, f"{name:<10}  {escape(value)}")
@@ -92,10 +118,14 @@ def plan_to_json(plan: Plan | None, course: PlanHistory | None = None) -> dict[s
     stored = plan.to_dict()
     states = course.items if course else {}
     items = [
-        item | {"state": states[item["number"]].state if item["number"] in states else "planned"}
+        item
+        | {
+            "state": states[item["number"]].state if item["number"] in states else "planned",
+            "state_at": _iso(states[item["number"]].changed_at) if item["number"] in states else None,
+        }
         for item in stored["items"]
     ]
-    return stored | {"plan_hash": plan.plan_hash, "blast_radius": describe_blast_radius(plan), "items": items}
+    return stored | {"plan_hash": plan.plan_hash, "blast_radius": describe_blast_radius(plan, course), "items": items}
 
 
 def refusal_to_json(refusal: DeletionRefused) -> dict[str, Any]:
@@ -104,7 +134,11 @@ def refusal_to_json(refusal: DeletionRefused) -> dict[str, Any]:
         "plan_id": None,
         "plan_hash": None,
         "items": [],
-        "refusal": {"code": refusal.code, "text": str(refusal)},
+        "refusal": {
+            "code": refusal.code,
+            "text": str(refusal),
+            "all": [{"code": code, "text": text} for code, text in refusal.refusals],
+        },
     }
 
 
@@ -242,10 +276,13 @@ def _print_evidence(items: Sequence[PlanItem], states: Mapping[int, ItemHistory]
     _say(console, f"\n[bold]customer {first.candidate.customer_id}[/bold] {escape(inventory.company_name or '')}")
     for item in items:
         instance = item.candidate.provider_instance_id
-        what = f"removes the relationship in provider instance {instance}" if instance else "deletes the customer"
         state = states.get(item.number)
-        became = "" if state is None or not state.description else f"; {state.state}: {state.description}"
-        _say(console, f"   item {item.number} {what}, because: {escape(item.candidate.reason + became)}")
+        verb = _find_verb(item, state)
+        what = f"{verb} the relationship in provider instance {instance}" if instance else f"{verb} the customer"
+        _say(console, f"   item {item.number} {what}, because: {escape(item.candidate.reason)}")
+        if state is not None and state.changed_at is not None:
+            told = f": {state.description}" if state.description else ""
+            _say(console, escape(f"     {state.state}, {_time(state.changed_at)}{told}"))
     skus = {(scope.scope_key, sku.sku_id): sku for item in items for scope in _concerned(item) for sku in scope.skus}
     last_change = _time(inventory.last_change_at) if inventory.last_change_at else "none"
     scopes = _plural(len(inventory.scopes), "listed scope")
@@ -262,9 +299,25 @@ def _print_evidence(items: Sequence[PlanItem], states: Mapping[int, ItemHistory]
     _say(console, f"   evidence, API: {relationships}; subscriptions: {escape(told)}")
 
 
+def _find_verb(item: PlanItem, state: ItemHistory | None) -> str:
+    """What the item does, did, or was to do."""
+    removes = item.candidate.action != DELETE_CUSTOMER
+    if state is None or state.changed_at is None:
+        return "removes" if removes else "deletes"
+    if state.state == "verified":
+        return "removed" if removes else "deleted"
+    return "was to remove" if removes else "was to delete"
+
+
 def _describe_run(plan: Plan) -> str:
     run = plan.run
     return f"run {run.run_id} of {_time(run.started_at)}, {run.customers_listed} customers listed ({run.status})"
+
+
+def _describe_course(course: PlanHistory) -> str:
+    moments = [item.changed_at for item in course.items.values() if item.changed_at is not None]
+    begun = "" if course.started_at is None else f"begun {_time(course.started_at)}"
+    return f"{begun}, ended {_time(max(moments))}" if course.has_ended else f"{begun}, not at its end"
 
 
 def _limits(plan: Plan) -> dict[str, Any]:
@@ -282,6 +335,10 @@ def _count(count: int | None) -> str:
 
 def _time(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat()
 
 
 def _say(console: Console, text: str) -> None:

@@ -20,6 +20,7 @@ from cockpit_source.deletions.live import LiveReader
 from cockpit_source.deletions.protected import ProtectedCustomers, read_protected
 from cockpit_source.deletions.records import Limits
 from cockpit_source.deletions.settings import DeletionSettings
+from cockpit_source.errors import ConfigurationError
 
 Say = Callable[[str], None]
 
@@ -65,6 +66,10 @@ class Session:
 
     def protected(self) -> ProtectedCustomers:
         """The list of protected customers as it is now. Raises ConfigurationError without one."""
+        if self.settings.protected_file is None:
+            raise ConfigurationError(
+                "protected_file is missing: nothing is planned or deleted without it, and it may be an empty file."
+            )
         return read_protected(self.settings.protected_file)
 
     def limits(self) -> Limits:

@@ -66,10 +66,13 @@ KEYS: dict[str, Key] = {
 
 @dataclass(frozen=True, slots=True)
 class DeletionSettings:
-    """All settings of the deletions, checked. `api` are those of the API access that deletes; paths are absolute."""
+    """All settings of the deletions, checked. `api` are those of the API access that deletes; paths are absolute.
+
+    `protected_file` is None only where none is needed, to verify.
+    """
 
     api: Settings
-    protected_file: Path
+    protected_file: Path | None
     stop_file: Path
     max_actions: int = 5
     max_percent: float = 1.0
@@ -81,10 +84,10 @@ class DeletionSettings:
     verify_timeout_seconds: float = 900.0
 
 
-def resolve_deletion_settings(**overrides: Any) -> DeletionSettings:
+def resolve_deletion_settings(*, needs_list: bool = True, **overrides: Any) -> DeletionSettings:
     """The settings from dlt's configuration; a keyword argument that is not None wins over it.
 
-    Tenant, addresses and timeouts are those of the load.
+    Tenant, addresses and timeouts are those of the load. Without `needs_list`, `protected_file` may be missing.
 
     Raises:
         DeletionRefused: the deletions are not enabled.
@@ -106,7 +109,7 @@ def resolve_deletion_settings(**overrides: Any) -> DeletionSettings:
         )
     if read["enabled"]:
         problems += _find_credential_problems(raw)
-        if values.is_missing(raw.get("protected_file")):
+        if needs_list and values.is_missing(raw.get("protected_file")):
             problems.append(f"protected_file is missing. Valid: {KEYS['protected_file'].valid}; it may be empty.")
     if problems:
         raise ConfigurationError(_compose_message(problems))
@@ -169,7 +172,7 @@ def _assemble(read: Mapping[str, Any]) -> DeletionSettings:
     folder = project_folder()
     return DeletionSettings(
         api=load,
-        protected_file=folder / read["protected_file"],
+        protected_file=folder / read["protected_file"] if read["protected_file"] else None,
         stop_file=folder / read["stop_file"],
         **{
             name: read[name]

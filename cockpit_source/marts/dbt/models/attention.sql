@@ -10,12 +10,12 @@ idle as (
     select s.tenant, s.customer_id, s.provider_instance_id, h.sku_id
     from {{ ref('int_counted_scopes') }} s
     inner join {{ source('cockpit', 'license_history') }} h on h.scope_key = s.scope_key
-    where h.valid_to is null or h.valid_to > {{ now() }} - interval '30' day
+    where h.valid_to is null or h.valid_to > {{ now() }} - interval '720' hour
     group by s.tenant, s.customer_id, s.provider_instance_id, h.sku_id
     having
         max(coalesce(h.consumed_licenses, 1)) = 0
         and min(coalesce(h.total_licenses, 0)) > 0
-        and min(h.valid_from) <= {{ now() }} - interval '30' day
+        and min(h.valid_from) <= {{ now() }} - interval '720' hour
 ),
 
 week as (

@@ -2,7 +2,9 @@
 -- Inputs: int_days, int_day_reads, scopes, scope_runs.
 -- Question: which scopes were listed at the end of a day, when was each last read well by then, and which of several
 -- scopes of one customer in one provider instance is counted?
--- Unions where one would write outer joins: a filter on compared_on then reaches every table.
+-- By days, as pruned scope_runs are: where the second list of a day lacks a scope that comes back on a later day, it
+-- shows until the next day with a list. Unions where one would write outer joins: a filter on compared_on then reaches
+-- every table.
 with read_since_list as not materialized (
     select
         d.tenant, d.compared_on, d.days_before, r.scope_key,
@@ -27,14 +29,16 @@ listed as not materialized (
     inner join {{ source('cockpit', 'scopes') }} s on s.scope_key = r.scope_key
     where s.last_listed_run_id is not null
     union all
-    -- a scope that never stood in a full list was given by hand, and cannot leave one
+    -- a scope that never stood in a full list, or was not known yet, was given by hand, and cannot have left one
     select
         d.tenant, d.compared_on, d.days_before, d.day_end,
         s.scope_key, s.customer_id, s.provider_instance_id, s.reseller_id, s.first_seen_at, s.delisted_at,
         null as last_good_at
     from {{ ref('int_days') }} d
     inner join {{ source('cockpit', 'scopes') }} s on s.tenant = d.tenant
-    where s.last_listed_run_id is null or d.list_ended_on is null
+    where
+        s.last_listed_run_id is null or d.list_ended_on is null
+        or {{ utc_date('s.first_seen_at') }} > d.list_ended_on
 ),
 
 there as not materialized (

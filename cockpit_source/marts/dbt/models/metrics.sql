@@ -17,7 +17,7 @@
      'select tenant, sum(suspended_seats) as value from ' ~ inventory ~ ' where not is_free group by tenant'),
     ('assignment_rate', 'ratio', 'tenant', 'Sum of assigned seats over sum of seats, of rows that tell both; may exceed 1, NULL over zero.',
      'select tenant, cast(sum(case when total_seats is not null then assigned_seats end) as double precision) / nullif(sum(case when assigned_seats is not null then total_seats end), 0) as value from ' ~ inventory ~ ' where not is_free group by tenant'),
-    ('left_out_seats', 'seats', 'tenant', 'Seats of free and viral SKUs, which the other measures leave out: a seed list, and rows of 10,000 seats and more without a price.',
+    ('left_out_seats', 'seats', 'tenant', 'Seats of free and viral SKUs, which the other measures leave out: a seed list, and rows of 10,000 seats and more that no price above 0 speaks for.',
      'select tenant, sum(total_seats) as value from ' ~ inventory ~ ' where is_free group by tenant'),
     ('reclaimable_seats', 'seats', 'tenant', 'Unassigned seats of rows that have any, free and viral SKUs left out.',
      'select tenant, sum(reclaimable_seats) as value from ' ~ reclaimable ~ ' group by tenant'),

@@ -92,6 +92,9 @@ class ShownDatabase:
                 names = {str(name) for (name,) in cursor.execute(_NAMES, [_CATALOG, self.dataset]).fetchall()}
                 if "runs" not in names or not cursor.execute("SELECT 1 FROM runs LIMIT 1").fetchall():
                     return Condition("empty")
+        except duckdb.CatalogException:
+            # there is not even the dataset
+            return Condition("empty")
         except (duckdb.Error, OSError) as error:
             return Condition("unreadable", redact(str(error).splitlines()[0]))
         missing = [name for name in REQUIRED_VIEWS if name not in names]

@@ -77,9 +77,11 @@ class ShownDatabase:
 
     @property
     def version(self) -> str:
-        """Changes when a newer copy lies there; empty while there is none."""
+        """Changes when a newer copy lies there, or what is missing changes."""
         found = self._find()
-        return "" if found is None else f"{found.inode}-{found.modified_ns}-{found.size}"
+        if found is None:
+            return "not published" if self.database.exists() else "missing"
+        return f"{found.inode}-{found.modified_ns}-{found.size}"
 
     def condition(self) -> Condition:
         """Whether the database can be shown, and if not, why."""

@@ -19,7 +19,8 @@ _COMMITTED = "(SELECT load_id FROM {_dlt_loads} WHERE status = 0)"
 # values: tenant, number of runs
 _RECENT = """
 WITH spans AS (
-    SELECT run_id, _dlt_load_id AS load_id, started_at AS begins_at, LEAD(started_at) OVER (ORDER BY started_at, run_id) AS ends_at
+    SELECT run_id, _dlt_load_id AS load_id, started_at AS begins_at,
+        LEAD(started_at) OVER (ORDER BY started_at, run_id) AS ends_at
     FROM {runs} WHERE tenant = %s
 ), recent AS (
     SELECT * FROM spans ORDER BY begins_at DESC, run_id DESC LIMIT %s
@@ -102,7 +103,7 @@ _EMPTIED = (
 )
 EMPTIED_COUNTS = _EMPTIED + " SELECT run_id, COUNT(*) AS scopes FROM emptied GROUP BY run_id"
 
-# a run writes its final row and the scopes that it delists in one package, which tells it from others of the same date
+# a run writes its final row and the scopes that it delists in one package, which tells runs of one date apart
 # values: those of _RECENT, tenant
 _DELISTED = (
     _RECENT

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup check format test chaos prove mutate demo bench readme clean
+.PHONY: help setup check format test chaos prove mutate demo bench readme screenshots clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ bench: $(READY)  ## the load beside what one would write instead, a small load, 
 
 readme: $(READY)  ## fill in what README.md takes from the code and from runs
 	$(BIN)/python docs/update_readme.py
+
+screenshots: $(READY)  ## the picture of the dashboard in README.md, from the demo; needs Chromium
+	$(BIN)/python docs/screenshots.py
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) cockpit_demo build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -399,6 +399,62 @@ def dashboard(
     )
 
 
+@app.command(epilog="Example: cockpit report --project /etc/cockpit --out report.html")
+def report(
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    project: Project = None,
+    database: Database = None,
+    destination: Destination = "duckdb",
+    dataset: Dataset = "cockpit",
+) -> None:
+    """Write the overview as one HTML file to mail or print. Reads the published copy only; calls no API.
+
+    The file opens anywhere without a network: seats, changes, customers, SKUs, resellers, what needs attention, what
+    was not read, and what each figure means.
+
+    Exit codes: 0 written, 2 nothing to report on yet, configuration or usage.
+    """
+    enter_project(project)
+    from cockpit_source.html_report.command import print_written, write_report
+    from cockpit_source.report import create_console
+
+    written = write_report(out.absolute(), destination=destination, database=database, dataset=dataset)
+    print_written(written, create_console())
+
+
+@app.command(epilog="Example: cockpit export --project /etc/cockpit --out parquet --since 2026-01-01")
+def export(
+    out: Annotated[Path, typer.Option(help="The folder to write to; files of an earlier export are replaced.")],
+    project: Project = None,
+    database: Database = None,
+    destination: Destination = "duckdb",
+    dataset: Dataset = "cockpit",
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"], help="First day of fct_daily_inventory, fct_daily_totals and fct_seat_changes."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write every mart as a Parquet file, for Power BI and others. Reads the published copy only; calls no API.
+
+    Each file appears whole or not at all. Times are UTC. How to connect is in docs/bi.md.
+
+    Exit codes: 0 written, 2 nothing to export yet, configuration or usage.
+    """
+    enter_project(project)
+    from cockpit_source.export import export_marts, print_exported
+    from cockpit_source.report import create_console
+
+    day = None if since is None else since.date()
+    exported = export_marts(out.absolute(), destination=destination, database=database, dataset=dataset, since=day)
+    if as_json:
+        create_console().print_json(data=exported.to_dict())
+    else:
+        print_exported(exported, create_console())
+
+
 @app.command(epilog="Example: cockpit sandbox --latency-ms 20 --fault throttle=0.1")
 def sandbox(
     port: Annotated[

@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from cockpit_source.configuration import resolve_settings
 from cockpit_source.errors import ConfigurationError
+from cockpit_source.html_report.command import write_report
 from cockpit_source.load import LoadProgress, run_load
 from cockpit_source.load_result import LoadResult
 from cockpit_source.marts.refresh import refresh_marts
@@ -32,6 +33,7 @@ from cockpit_source.settings import MartSettings
 
 DATABASE_NAME = "cockpit_demo.duckdb"
 PRICES_NAME = "prices.csv"
+REPORT_NAME = "report.html"
 BAD_DAY = 2
 
 _MARKER = ".cockpit-demo"
@@ -99,8 +101,10 @@ def run_demo(folder: Path, days: int) -> int:
             more=(f'price_list = "{PRICES_NAME}"', "refresh_marts = true"),
         )
         _build_marts(folder, pipeline, sandbox.tenant.domain, console)
+    database = folder / DATABASE_NAME
+    write_report(folder / REPORT_NAME, destination="duckdb", database=database, dataset="cockpit")
     moments = [first_day + timedelta(days=day) for day in range(days)]
-    with duckdb.connect(str(folder / DATABASE_NAME), read_only=True) as connection:
+    with duckdb.connect(str(database), read_only=True) as connection:
         _print_days(console, connection, moments, results)
         _print_unassigned(console, connection, names)
         _print_unread(console, connection, names)
@@ -209,7 +213,9 @@ def _print_next_steps(console: Console, folder: Path, days: int) -> None:
     python = os.path.relpath(sys.executable) if program != "cockpit" else "python"
     database = os.path.relpath(read_copy_path(folder / DATABASE_NAME))
     console.print(
-        f"Database: {place}/{DATABASE_NAME}, dataset cockpit; readers open its copy. Try next:", soft_wrap=True
+        f"Database: {place}/{DATABASE_NAME}, dataset cockpit; readers open its copy.\n"
+        f"Report: {place}/{REPORT_NAME}, one file for a browser or a mail. Try next:",
+        soft_wrap=True,
     )
     for line in (
         f"{python} -c \"import duckdb; duckdb.connect('{database}', read_only=True).sql('{query}').show()\"",

@@ -19,7 +19,8 @@ _COMMITTED = "(SELECT load_id FROM {_dlt_loads} WHERE status = 0)"
 # values: tenant, number of runs
 _RECENT = """
 WITH spans AS (
-    SELECT run_id, started_at AS begins_at, LEAD(started_at) OVER (ORDER BY started_at, run_id) AS ends_at
+    SELECT run_id, _dlt_load_id AS load_id, started_at AS begins_at,
+        LEAD(started_at) OVER (ORDER BY started_at, run_id) AS ends_at
     FROM {runs} WHERE tenant = %s
 ), recent AS (
     SELECT * FROM spans ORDER BY begins_at DESC, run_id DESC LIMIT %s
@@ -102,13 +103,13 @@ _EMPTIED = (
 )
 EMPTIED_COUNTS = _EMPTIED + " SELECT run_id, COUNT(*) AS scopes FROM emptied GROUP BY run_id"
 
+# a run writes its final row and the scopes that it delists in one package, which tells runs of one date apart
 # values: those of _RECENT, tenant
 _DELISTED = (
     _RECENT
     + """, delisted AS (
-    SELECT r.run_id, s.scope_key, NULL AS rows_before FROM {scopes} s JOIN recent r
-      ON s.delisted_at >= r.begins_at AND (r.ends_at IS NULL OR s.delisted_at < r.ends_at)
-    WHERE s.tenant = %s
+    SELECT r.run_id, s.scope_key, NULL AS rows_before FROM {scopes} s JOIN recent r ON s._dlt_load_id = r.load_id
+    WHERE s.tenant = %s AND s.delisted_at IS NOT NULL
 )"""
 )
 DELISTED_COUNTS = _DELISTED + " SELECT run_id, COUNT(*) AS scopes FROM delisted GROUP BY run_id"

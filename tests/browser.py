@@ -40,21 +40,20 @@ _HOME = ("127.0.0.1", "localhost", "::1")
 _PATIENCE_MS = 20_000
 
 
-def find_chromium() -> str:
-    """The program; without it the test is skipped, but not in CI."""
-    for name in _PROGRAMS:
-        if found := shutil.which(name):
-            return found
-    reason = "Chromium is missing (Debian: apt-get install chromium)"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+def find_chromium() -> str | None:
+    """The program, where there is one."""
+    return next((found for name in _PROGRAMS if (found := shutil.which(name))), None)
 
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
-    """A headless Chromium."""
+    """A headless Chromium; without one the test is skipped, but not in CI."""
     program = find_chromium()
+    if program is None:
+        reason = "Chromium is missing (Debian: apt-get install chromium)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(_ARGUMENTS))
         try:
@@ -143,7 +142,7 @@ def visiting(
     address: str,
     *,
     width: int = 1400,
-    height: int = 900,
+    height: int = 1000,
     scheme: Literal["light", "dark"] = "light",
     ready: str = "[data-figure], .ck-notice",
 ) -> Iterator[Visit]:

@@ -12,9 +12,11 @@ os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 os.environ["RUNTIME__INTERCEPT_SIGNALS"] = "false"
 
 from dlt.common.runtime.run_context import switch_context
+from marts_world import Marts
 from postgres_server import PostgresMissing, PostgresServer, running_postgres
 from support import Inventory
 
+from cockpit_source.pipeline import create_pipeline
 from cockpit_source.sandbox import Sandbox, running_sandbox
 
 
@@ -75,3 +77,13 @@ def ducklake_url(postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv(f"{prefix}__CATALOG", postgres.url(name))
         monkeypatch.setenv(f"{prefix}__STORAGE__BUCKET_URL", str(tmp_path / "lake_files"))
         yield postgres.url(name)
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def marts(request: pytest.FixtureRequest, tmp_path: Path) -> Marts:
+    """Marts in the warehouse of the parameter."""
+    pipelines = tmp_path / "pipelines"
+    if request.param == "postgres":
+        request.getfixturevalue("postgres_url")
+        return Marts(create_pipeline("t", destination="postgres", pipelines_dir=pipelines))
+    return Marts(create_pipeline("t", database=tmp_path / "inventory.duckdb", pipelines_dir=pipelines))

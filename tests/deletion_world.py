@@ -185,7 +185,8 @@ class World:
         self.deletes: list[Delete] = []
         self.accepted: set[str] = set()
         self.delete_faults: list[str] = []
-        self.stops_at_next_delete = False
+        # what happens while the next DELETE is under way
+        self.at_next_delete: Callable[[], None] | None = None
         self.crash_at: int | None = None
         self.tampered = False
         self.lines: list[bytes] = []
@@ -575,9 +576,9 @@ class World:
         )
         self._watch_limits(plan)
         self._watch_pace(records)
-        if self.stops_at_next_delete:
-            self.stops_at_next_delete = False
-            self.stop_file.touch()
+        if self.at_next_delete is not None:
+            happens, self.at_next_delete = self.at_next_delete, None
+            happens()
 
     def _watch_settings(self, request: LoggedRequest, plan: dict[str, Any]) -> None:
         access = {"tenant": self.tenant.domain, "base_url": self.sandbox.base_url} | self.access

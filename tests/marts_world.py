@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 import dlt
-import pyarrow as pa
+import duckdb
 from support import Model, Row, ScopeIds
 
 from cockpit_source.marts import MartOptions
 from cockpit_source.marts.views import create_marts, mart_dialect
 from cockpit_source.scopes import OUTCOMES
-from cockpit_source.tables import DAY, REFERENCE_TABLES, TABLES, TIME, Table
-from cockpit_source.warehouse import Warehouse
+from cockpit_source.tables import COUNT, DAY, FLAG, PRICE, REFERENCE_TABLES, TABLES, TEXT, TIME, Table
+from cockpit_source.warehouse import DatasetClient, Warehouse, database_file
 
 # of a scope in a run: the rows that were read, or an outcome that is none
 Answer = Sequence[Row] | str
@@ -197,31 +196,37 @@ def _to_text(value: Any) -> str:
 def fill(pipeline: dlt.Pipeline, worlds: Iterable[World]) -> None:
     """Write every table anew, with the types that loads give them."""
     worlds = list(worlds)
-    with suppress(FileNotFoundError):
-        pipeline.drop()
-    resources = []
-    for table in [*TABLES.values(), *REFERENCE_TABLES.values()]:
-        rows = [row for world in worlds for row in world.table(table.name)]
-        resources.append(
-            dlt.resource(
-                [_to_arrow(table, rows)],
-                name=table.name,
-                columns={c.name: {"name": c.name, "nullable": True} for c in _columns(table)},
-                write_disposition="replace",
-            )
-        )
-    pipeline.run(resources)
+    database = database_file(pipeline)
+    if database is not None and not database.exists():
+        duckdb.connect(str(database)).close()
+    with Warehouse(pipeline).opened(read_only=False) as client:
+        assert client is not None
+        with client.transaction(keep=True):
+            client.execute(f"DROP SCHEMA IF EXISTS {pipeline.dataset_name} CASCADE")
+            client.execute(f"CREATE SCHEMA {pipeline.dataset_name}")
+            for table in [*TABLES.values(), *REFERENCE_TABLES.values()]:
+                _write(client, table, [row for world in worlds for row in world.table(table.name)])
 
 
-def _columns(table: Table) -> list[Any]:
-    return [*table.columns, *table.versioned_columns]
-
-
-def _to_arrow(table: Table, rows: Sequence[Row]) -> pa.Table:
+def _write(client: DatasetClient, table: Table, rows: Sequence[Row]) -> None:
     """The rows with every column of the table; what they lack is null, or the plainest value."""
-    schema = pa.schema([pa.field(c.name, c.type) for c in _columns(table)])
-    plain = {pa.string(): "x", pa.int64(): 0, pa.bool_(): False}
-    defaults = {c.name: None if c.nullable else plain.get(c.type) for c in _columns(table)}
-    for name, kind in ((c.name, c.type) for c in _columns(table) if not c.nullable):
-        assert kind not in (TIME, DAY) or all(row.get(name) is not None for row in rows), name
-    return pa.Table.from_pylist([defaults | row for row in rows], schema=schema)
+    columns = [*table.columns, *table.versioned_columns]
+    typed = ", ".join(f"{column.name} {_SQL_TYPES[column.type]}" for column in columns)
+    client.execute(f"CREATE TABLE {{{table.name}}} ({typed})")
+    defaults = {column.name: None if column.nullable else _PLAINEST.get(column.type) for column in columns}
+    assert all(set(row) <= set(defaults) for row in rows), table.name
+    if rows:
+        values = [(defaults | row)[column.name] for row in rows for column in columns]
+        places = ", ".join([f"({', '.join(['%s'] * len(columns))})"] * len(rows))
+        client.execute(f"INSERT INTO {{{table.name}}} VALUES {places}", *values)
+
+
+_SQL_TYPES = {
+    TEXT: "text",
+    COUNT: "bigint",
+    FLAG: "boolean",
+    TIME: "timestamptz",
+    DAY: "date",
+    PRICE: "decimal(18, 4)",
+}
+_PLAINEST = {TEXT: "x", COUNT: 0, FLAG: False}

@@ -238,7 +238,7 @@ def _number(key: str, rows: Sequence[Row]) -> list[Row]:
     """Rows of an answer as table columns, duplicates numbered in the order of their values."""
     seen: dict[str, int] = {}
     numbered = []
-    for row in sorted(rows, key=lambda row: (row["skuId"], row["totalLicenses"], row["consumedLicenses"])):
+    for row in sorted(rows, key=lambda row: (row["skuId"], row["totalLicenses"] or 0, row["consumedLicenses"] or 0)):
         occurrence = seen.get(row["skuId"], 0)
         seen[row["skuId"]] = occurrence + 1
         counts = [row[f"{name}Licenses"] for name in ("total", "consumed", "available", "suspended")]

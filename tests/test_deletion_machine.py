@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,15 @@ changes: st.SearchStrategy[Change] = st.one_of(
 )
 
 
+# while the first DELETE of an apply is under way
+meanwhile: st.SearchStrategy[Change | None] = st.one_of(
+    st.none(),
+    st.none(),
+    st.just(("switch", "file")),
+    st.tuples(st.just("customer"), st.tuples(actors, st.sampled_from(["back", "seat", "subscription", "renamed"]))),
+)
+
+
 @dataclass(frozen=True)
 class Day:
     """A plan and its apply under these limits, and what comes between. `which` plan is applied, 1 for the latest."""
@@ -95,7 +105,7 @@ class Day:
     faults: list[str]
     which: int
     crash: int | None
-    stops: bool
+    meanwhile: Change | None
     goes_on: bool
 
 
@@ -107,7 +117,7 @@ days = st.builds(
     st.one_of(st.just([]), st.just([]), st.lists(delete_faults, max_size=2)),
     st.sampled_from([1, 1, 1, 1, 2]),
     crashes,
-    st.sampled_from([False, False, False, True]),
+    meanwhile,
     st.booleans(),
 )
 
@@ -140,10 +150,10 @@ class DeletionMachine(RuleBasedStateMachine):
         which=st.sampled_from([1, 1, 1, 1, 2, 3]),
         has_hash=st.sampled_from([True] * 5 + [False]),
         crash=crashes,
-        stops=st.booleans(),
+        change=meanwhile,
     )
-    def apply(self, which: int, has_hash: bool, crash: int | None, stops: bool) -> None:
-        self._apply(which, has_hash, crash, stops)
+    def apply(self, which: int, has_hash: bool, crash: int | None, change: Change | None) -> None:
+        self._apply(which, has_hash, crash, change)
 
     @rule(day=days)
     def go_through_a_day(self, day: Day) -> None:
@@ -182,9 +192,9 @@ class DeletionMachine(RuleBasedStateMachine):
             self._change(change)
         if day.faults:
             self.world.aim(day.faults)
-        self._apply(day.which, True, day.crash, day.stops)
+        self._apply(day.which, True, day.crash, day.meanwhile)
         if day.goes_on:
-            self._apply(1, True, None, False)
+            self._apply(1, True, None, None)
 
     def _heal(self) -> None:
         """All as it should be for deletions to be made, but for what was made before."""
@@ -265,15 +275,16 @@ class DeletionMachine(RuleBasedStateMachine):
             # else the inventory is of another address, which is refused anyway
             world.load()
 
-    def _apply(self, which: int, has_hash: bool, crash: int | None, stops: bool) -> None:
+    def _apply(self, which: int, has_hash: bool, crash: int | None, change: Change | None) -> None:
         world = self.world
         if len(world.plans) < which:
             return
         plan = world.plans[-which]
         world.crash_at = crash
-        world.stops_at_next_delete = stops
+        if change is not None:
+            world.at_next_delete = partial(self._change, change)
         world.apply(plan, plan.plan_hash if has_hash else "0" * 64)
-        world.stops_at_next_delete = False
+        world.at_next_delete = None
 
     def _rows(self, wanted: list[tuple[str, int]]) -> list[tuple[str, str, str | None]]:
         rows: dict[tuple[str, str, str | None], None] = {}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from marts_world import Marts, World, at, in_order, on
 from support import ScopeIds, sku
-
-from cockpit_source.pipeline import create_pipeline
 
 A: ScopeIds = ("c1", "p1", None)
 A_BY_R1: ScopeIds = ("c1", "p1", "r1")
@@ -18,15 +15,6 @@ B: ScopeIds = ("c2", "p1", None)
 
 SEATS = ("customer_id", "sku_id", "total_seats", "assigned_seats")
 DAILY = ("snapshot_date", *SEATS)
-
-
-@pytest.fixture(params=["duckdb", "postgres"])
-def marts(request: pytest.FixtureRequest, tmp_path: Path) -> Marts:
-    """Marts in the warehouse of the parameter."""
-    if request.param == "postgres":
-        request.getfixturevalue("postgres_url")
-        return Marts(create_pipeline("t", destination="postgres", pipelines_dir=tmp_path / "pipelines"))
-    return Marts(create_pipeline("t", database=tmp_path / "inventory.duckdb", pipelines_dir=tmp_path / "pipelines"))
 
 
 def test_customer_with_and_without_reseller_is_counted_once(marts: Marts) -> None:

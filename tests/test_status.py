@@ -318,6 +318,16 @@ def test_delisted_scopes_are_named(two_scopes: Inventory) -> None:
     assert status_of(two_scopes).delisted == ()
 
 
+def test_delistings_are_those_of_the_run_also_where_runs_have_the_same_date(two_scopes: Inventory) -> None:
+    two_scopes.load([A], day(1))
+    assert [line.delisted for line in status_of(two_scopes).runs] == [1, 0]
+    two_scopes.load([A], day(1))
+    status = status_of(two_scopes)
+    assert [line.delisted for line in status.runs] == [0, 1, 0]
+    assert status.delisted == ()
+    assert "no longer listed" not in text_of(status)
+
+
 @pytest.mark.parametrize("loaded", [False, True])
 def test_nothing_loaded_is_told_and_no_file_made(inventory: Inventory, loaded: bool) -> None:
     """Also where the database holds another tenant only."""

@@ -40,7 +40,7 @@ def run_dashboard(
     if destination != "duckdb":
         raise ConfigurationError(
             f"The dashboard shows DuckDB files, and the destination is {destination!r}. Connect Power BI, Superset "
-            "or Metabase to the marts there, or write them as Parquet files with `cockpit export`."
+            "or Metabase to the marts there: docs/bi.md says how."
         )
     is_loopback = _is_loopback(host)
     token = _choose_token(token, is_loopback=is_loopback)

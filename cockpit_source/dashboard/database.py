@@ -77,9 +77,11 @@ class ShownDatabase:
 
     @property
     def version(self) -> str:
-        """Changes when a newer copy lies there; empty while there is none."""
+        """Changes when a newer copy lies there, or what is missing changes."""
         found = self._find()
-        return "" if found is None else f"{found.inode}-{found.modified_ns}-{found.size}"
+        if found is None:
+            return "not published" if self.database.exists() else "missing"
+        return f"{found.inode}-{found.modified_ns}-{found.size}"
 
     def condition(self) -> Condition:
         """Whether the database can be shown, and if not, why."""
@@ -90,6 +92,9 @@ class ShownDatabase:
                 names = {str(name) for (name,) in cursor.execute(_NAMES, [_CATALOG, self.dataset]).fetchall()}
                 if "runs" not in names or not cursor.execute("SELECT 1 FROM runs LIMIT 1").fetchall():
                     return Condition("empty")
+        except duckdb.CatalogException:
+            # not even the dataset is there
+            return Condition("empty")
         except (duckdb.Error, OSError) as error:
             return Condition("unreadable", redact(str(error).splitlines()[0]))
         missing = [name for name in REQUIRED_VIEWS if name not in names]

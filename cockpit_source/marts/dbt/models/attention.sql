@@ -5,7 +5,8 @@ with inventory as (
     select * from {{ ref('fct_current_inventory') }}
 ),
 
--- unassigned in every version that held in the last 30 days, of SKUs that were there all that time
+-- unassigned in every version that held in the last 30 days, of SKUs that were there all that time; in hours, since a
+-- day is longer or shorter where the session's time zone changes its clock
 idle as (
     select s.tenant, s.customer_id, s.provider_instance_id, h.sku_id
     from {{ ref('int_counted_scopes') }} s

@@ -1,13 +1,15 @@
 -- Grain: tenant and SKU.
--- Inputs: license_history, int_counted_scopes, licenses, sku_catalog, free_skus, int_sku_prices.
+-- Inputs: license_history, scopes, int_counted_scopes, licenses, sku_catalog, free_skus, int_sku_prices.
 -- Question: which products are there, what are they called, when was each first and last seen, and are they free?
+-- last seen when the scope was last read well, since one that left the list keeps its last versions
 with seen as (
     select
-        tenant, sku_id,
-        {{ utc_date('min(valid_from)') }} as first_seen_date,
-        {{ utc_date('max(coalesce(valid_to, ' ~ now() ~ '))') }} as last_seen_date
-    from {{ source('cockpit', 'license_history') }}
-    group by tenant, sku_id
+        h.tenant, h.sku_id,
+        {{ utc_date('min(h.valid_from)') }} as first_seen_date,
+        {{ utc_date('max(coalesce(h.valid_to, s.last_good_at))') }} as last_seen_date
+    from {{ source('cockpit', 'license_history') }} h
+    inner join {{ source('cockpit', 'scopes') }} s on s.scope_key = h.scope_key
+    group by h.tenant, h.sku_id
 ),
 
 -- of several names the one that held last

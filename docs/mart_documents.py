@@ -26,6 +26,7 @@ version: 2
 sources:
   - name: cockpit
     description: What `cockpit load` and `cockpit marts` write. Every time is UTC.
+    database: "{{ var('cockpit_database', target.database) }}"
     schema: "{{ var('cockpit_dataset') }}"
     tables:
 """

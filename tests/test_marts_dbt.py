@@ -76,11 +76,9 @@ def create_views(inventory: Inventory, reseller_scopes: str) -> None:
     refresh_marts(inventory.pipeline(), settings, as_of=AS_OF, note=print)
 
 
-def run_dbt(
-    folder: Path, *arguments: str, reseller_scopes: str = "same", materialized: str = "view"
-) -> subprocess.CompletedProcess[str]:
-    """dbt in `folder`, where all that it writes goes."""
-    variables = {"reseller_scopes": reseller_scopes, "materialized": materialized, "as_of": AS_OF.isoformat()}
+def run_dbt(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """dbt in `folder`, where all that it writes goes, with `more` variables."""
+    variables = {"materialized": "view", "as_of": AS_OF.isoformat()} | more
     command = [str(Path(sys.executable).with_name("dbt")), *arguments, "--vars", json.dumps(variables)]
     environment = os.environ | {
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
@@ -88,7 +86,7 @@ def run_dbt(
         "HOME": str(folder),
     }
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
 
 
@@ -103,6 +101,7 @@ def found_package() -> str:
 @pytest.fixture(scope="module")
 def project(loaded: Inventory) -> Path:
     """A project that uses the package as docs/marts.md says."""
+    attached = {"path": str(loaded.database), "alias": "warehouse", "read_only": True}
     settings = {
         "dbt_project.yml": {
             "name": "mine",
@@ -114,10 +113,11 @@ def project(loaded: Inventory) -> Path:
         "packages.yml": {"packages": [{"local": found_package()}]},
         "profiles.yml": {
             "mine": {
-                "target": "built",
+                "target": "warehouse",
                 "outputs": {
-                    schema: {"type": "duckdb", "path": str(loaded.database), "schema": schema, "threads": 2}
-                    for schema in ("built", "twice")
+                    "warehouse": _output(loaded.database, "built"),
+                    "twice": _output(loaded.database, "twice"),
+                    "own": _output(own_database(loaded), "built") | {"attach": [attached]},
                 },
             }
         },
@@ -130,36 +130,59 @@ def project(loaded: Inventory) -> Path:
     return folder
 
 
+def _output(database: Path, schema: str) -> dict[str, object]:
+    return {"type": "duckdb", "path": str(database), "schema": schema, "threads": 2}
+
+
+def own_database(inventory: Inventory) -> Path:
+    """Where dbt writes when it does not write beside the tables."""
+    return inventory.database.with_name("own.duckdb")
+
+
 def results_of(folder: Path) -> dict[str, str]:
     """How each node of the last command went."""
     results = json.loads((folder / "target" / "run_results.json").read_text())["results"]
     return {result["unique_id"]: result["status"] for result in results}
 
 
-def rows_of_one_only(database: Path, name: str) -> list[tuple[object, ...]]:
+def ask(inventory: Inventory, sql: str) -> list[tuple[object, ...]]:
+    """Rows of the catalogs `warehouse` and, where dbt made it, `own`."""
+    with duckdb.connect() as connection:
+        for database in filter(Path.exists, (inventory.database, own_database(inventory))):
+            connection.execute(f"ATTACH '{database}' AS {database.stem} (READ_ONLY)")
+        return connection.execute(sql).fetchall()
+
+
+def rows_of_one_only(inventory: Inventory, name: str, catalog: str) -> list[tuple[object, ...]]:
     """Rows of a view that the dbt model has not, and the other way round."""
-    # the measures' own SQL names the schema
-    columns = "* REPLACE (replace(replace(sql, '\"warehouse\".', ''), '\"built\"', '\"cockpit\"') AS sql)"
+    # the measures' own SQL names where the models are
+    columns = f"""* REPLACE (replace(sql, '"{catalog}"."built"', '"cockpit"') AS sql)"""
     chosen = columns if name == "metrics" else "*"
-    view, model = (f"(SELECT {chosen} FROM {schema}.{name})" for schema in ("cockpit", "built"))
-    with duckdb.connect(str(database), read_only=True) as connection:
-        return connection.execute(
-            f"SELECT 'view', * FROM ({view} EXCEPT ALL {model}) UNION ALL "
-            f"SELECT 'dbt', * FROM ({model} EXCEPT ALL {view})"
-        ).fetchall()
+    view, model = (f"(SELECT {chosen} FROM {place}.{name})" for place in ("warehouse.cockpit", f"{catalog}.built"))
+    return ask(
+        inventory,
+        f"SELECT 'view', * FROM ({view} EXCEPT ALL {model}) UNION ALL "
+        f"SELECT 'dbt', * FROM ({model} EXCEPT ALL {view})",
+    )
 
 
 def files_of(folder: Path) -> list[tuple[str, int]]:
     return sorted((str(path.relative_to(folder)), path.stat().st_mtime_ns) for path in folder.rglob("*"))
 
 
-@pytest.mark.parametrize(("reseller_scopes", "materialized"), [("same", "view"), ("parts", "table")])
+@pytest.mark.parametrize(
+    ("target", "variables"),
+    [
+        ("warehouse", {"reseller_scopes": "same", "materialized": "view"}),
+        ("own", {"reseller_scopes": "parts", "materialized": "table", "cockpit_database": "warehouse"}),
+    ],
+)
 def test_dbt_builds_what_the_views_tell(
-    loaded: Inventory, project: Path, reseller_scopes: str, materialized: str
+    loaded: Inventory, project: Path, target: str, variables: dict[str, str]
 ) -> None:
-    create_views(loaded, reseller_scopes)
+    create_views(loaded, variables["reseller_scopes"])
     before = files_of(PACKAGE)
-    ran = run_dbt(project, "build", reseller_scopes=reseller_scopes, materialized=materialized)
+    ran = run_dbt(project, "build", "--target", target, **variables)
     assert ran.returncode == 0, ran.stdout
     assert "Deprecat" not in ran.stdout
     assert files_of(PACKAGE) == before
@@ -167,12 +190,11 @@ def test_dbt_builds_what_the_views_tell(
     assert {name.split(".")[2] for name in results if name.startswith(("model.", "seed."))} == set(NAMES)
     assert set(results.values()) == {"success", "pass"}
     assert sum(name.startswith("test.") for name in results) > 2 * len(NAMES)
-    assert {name: rows_of_one_only(loaded.database, name) for name in NAMES} == {name: [] for name in NAMES}
-    counted = {name: loaded.query(f"SELECT count(*) FROM built.{name}") for name in NAMES}
+    assert {name: rows_of_one_only(loaded, name, target) for name in NAMES} == {name: [] for name in NAMES}
+    counted = {name: ask(loaded, f"SELECT count(*) FROM {target}.built.{name}") for name in NAMES}
     assert all(found != [(0,)] for found in counted.values()), counted
-    assert loaded.query("SELECT max(scopes_counted) FROM built.fct_current_inventory") == [
-        (1 if reseller_scopes == "same" else 2,)
-    ]
+    most_scopes = 1 if variables["reseller_scopes"] == "same" else 2
+    assert ask(loaded, f"SELECT max(scopes_counted) FROM {target}.built.fct_current_inventory") == [(most_scopes,)]
 
 
 def test_a_data_test_can_fail(loaded: Inventory, project: Path) -> None:

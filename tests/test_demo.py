@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 import psutil
+from report_page import read_report
 
 from cockpit_source.sandbox import SandboxTenant
 
@@ -31,7 +32,12 @@ def test_demo_run_twice_tells_the_same_and_leaves_nothing_running(tmp_path: Path
     assert not [command for command in started if "cockpit_source.cli" in command]
     for piece in ("No real data", "most unassigned seats", "forbidden", "cockpit_demo.duckdb", "cockpit load"):
         assert piece in first.stdout
+    report = read_report(tmp_path / "cockpit_demo" / "report.html")
+    assert "Report: cockpit_demo/report.html" in first.stdout
+    assert "A simulated tenant." in report.text
     with duckdb.connect(str(tmp_path / "cockpit_demo" / "cockpit_demo.duckdb"), read_only=True) as connection:
+        paid = "SELECT sum(total_seats) FROM cockpit.fct_current_inventory WHERE NOT is_free"
+        assert report.figures["total_seats"].startswith(f"{connection.execute(paid).fetchall()[0][0]:,}")
         held = connection.execute("SELECT customer_id, sku_id, total_licenses FROM cockpit.licenses").fetchall()
         days = connection.execute("SELECT count(DISTINCT started_at) FROM cockpit.runs").fetchone()
     assert days == (FIVE_DAYS,)

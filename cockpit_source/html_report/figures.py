@@ -123,7 +123,7 @@ class Figures:
 
     def _compare(self, first_day: date, last_day: date) -> Iterable[Comparison]:
         wanted = [(name, last_day - timedelta(days=span)) for span, name in _SPANS]
-        if first_day < last_day and first_day not in {day for _, day in wanted}:
+        if wanted[-1][1] < first_day < last_day and first_day not in {day for _, day in wanted}:
             wanted.append(("beginning", first_day))
         days = sorted({last_day, *(day for _, day in wanted if day >= first_day)})
         seats = {row["snapshot_date"]: row["total_seats"] or 0 for row in self._all(queries.seats_by_day(days))}

@@ -219,6 +219,7 @@ def _print_next_steps(console: Console, folder: Path, days: int) -> None:
     )
     for line in (
         f"{python} -c \"import duckdb; duckdb.connect('{database}', read_only=True).sql('{query}').show()\"",
+        f"{program} dashboard --project {place}   # look at it in a browser",
         f"{program} sandbox --day {days}   # serve the next day; leave it running",
         f"{program} load --project {place}   # in another terminal: load it",
     ):

@@ -33,7 +33,7 @@ def main() -> None:
     size = PICTURE.stat().st_size
     if size > MAX_BYTES:
         sys.exit(f"{PICTURE} has {size:,} bytes, more than {MAX_BYTES:,}")
-    print(f"{PICTURE.relative_to(ROOT)}: {size:,} bytes")
+    sys.stdout.write(f"{PICTURE.relative_to(ROOT)}: {size:,} bytes\n")
 
 
 if __name__ == "__main__":

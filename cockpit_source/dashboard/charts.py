@@ -21,14 +21,14 @@ _SHORT = "format(datum.value, '~s')"
 
 
 def trend(rows: pa.Table) -> Any:
-    """Seats and assigned seats by week."""
+    """Seats and assigned seats at the end of some days."""
     days = [
         {"day": row["snapshot_date"].isoformat(), "what": what, "seats": row[column]}
         for row in rows.to_pylist()
         for what, column in (("Seats", "total_seats"), ("Assigned", "assigned_seats"))
     ]
     chart = (
-        alt.Chart(pa.Table.from_pylist(days), description="Seats and assigned seats by week")
+        alt.Chart(pa.Table.from_pylist(days), description="Seats and assigned seats at the end of some days")
         .mark_line(point=True, strokeWidth=2.5)
         .encode(
             x=alt.X("day:T", title=None, axis=alt.Axis(format="%d %b", labelOverlap=True, grid=False, tickCount=6)),

@@ -73,7 +73,7 @@ def layout_tabs(tabs: Any) -> mo.Html:
 def mark_tab(tab: str) -> mo.Html:
     """Lets the button of the open page stand out."""
     colours = "--ck-tab: var(--ck-open); --ck-tab-text: var(--ck-text); --ck-tab-line: var(--ck-accent);"
-    return mo.Html(f'<style>.ck-tab[data-tab="{tab}"] {{ {colours} }}</style>')
+    return mo.Html(f'<div class="ck-hidden"><style>.ck-tab[data-tab="{tab}"] {{ {colours} }}</style></div>')
 
 
 def read_filters(database: ShownDatabase, widgets: Any) -> Filters:

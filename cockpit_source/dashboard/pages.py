@@ -68,12 +68,12 @@ class Pages:
     def overview_charts(self) -> mo.Html:
         """What takes longer: how the seats developed, where those without assignment are, and what it all means."""
         days = self.one(queries.days())
-        trend = queries.trend(self._filters, days["last_day"], days["first_day"])
+        wanted = queries.trend_days(self._filters.day or days["last_day"], days["first_day"])
         return parts.stack(
             parts.side_by_side(
                 parts.stack(
-                    parts.heading(f"Seats, week by week over {queries.TREND_WEEKS - 1} weeks"),
-                    charts.trend(self.rows(trend)),
+                    parts.heading(f"Seats from {wanted[-1]} to {wanted[0]}"),
+                    charts.trend(self.rows(queries.trend(self._filters, wanted))),
                 ),
                 parts.stack(
                     parts.heading("Most unassigned seats, by SKU"),
@@ -134,7 +134,7 @@ class Pages:
                 f"paid and unassigned, at {words.plural(found['customers'], 'customer')}",
             )
         ]
-        covered = f"{words.share(priced / seats if seats else None)} of the reclaimable seats have a price"
+        covered = f"{words.share(priced / seats if seats else None)} of the seats have a price"
         figures += [
             Card(
                 f"reclaimable_cost_{row['currency']}",
@@ -215,10 +215,11 @@ class Pages:
 
     def skus(self) -> mo.Html:
         """A row per SKU."""
+        hidden = ("sku_id",) if self._filters.kind == "all" else ("sku_id", "is_free")
         return parts.stack(
             parts.heading("SKUs", "Most unassigned seats first."),
             parts.table(
-                self.rows(queries.skus(self._filters)), "skus", hidden=("sku_id",), empty="No SKU fits these filters."
+                self.rows(queries.skus(self._filters)), "skus", hidden=hidden, empty="No SKU fits these filters."
             ),
         )
 

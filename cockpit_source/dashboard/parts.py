@@ -144,9 +144,13 @@ def table(rows: pa.Table, file_name: str, *, hidden: Sequence[str] = (), empty: 
     """
     if not rows.num_rows:
         return note(empty)
-    shown = rows.drop_columns([name for name in hidden if name in rows.column_names])
-    shown = shown.rename_columns([_heading(name) for name in shown.column_names])
-    names = {name: _heading(name) for name in rows.column_names if name not in hidden}
+    # a column that nobody filled, such as part numbers without a catalogue, only takes room
+    names = {
+        name: _heading(name)
+        for name in rows.column_names
+        if name not in hidden and rows[name].null_count < rows.num_rows
+    }
+    shown = rows.select(list(names)).rename_columns(list(names.values()))
     view = mo.ui.table(
         shown,
         selection=None,

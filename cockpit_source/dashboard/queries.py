@@ -14,7 +14,8 @@ from typing import Any
 from cockpit_source.dashboard.filters import Filters
 from cockpit_source.marts import MartOptions, seat_changes_sql
 
-TREND_WEEKS = 14
+TREND_SPAN_DAYS = 91
+TREND_STEPS = 13
 VIEWED_SPANS = (1, 7, 30)
 
 # the order in which kinds of changes are shown
@@ -26,9 +27,9 @@ _SUMS = """
        sum(total_seats)::BIGINT AS total_seats,
        sum(assigned_seats)::BIGINT AS assigned_seats,
        sum(unassigned_seats)::BIGINT AS unassigned_seats,
-       sum(suspended_seats)::BIGINT AS suspended_seats,
        sum(assigned_seats) FILTER (total_seats IS NOT NULL)
-           / nullif(sum(total_seats) FILTER (assigned_seats IS NOT NULL), 0) AS assignment_rate"""
+           / nullif(sum(total_seats) FILTER (assigned_seats IS NOT NULL), 0) AS assignment_rate,
+       sum(suspended_seats)::BIGINT AS suspended_seats"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +143,19 @@ def seats_on(filters: Filters, wanted: Sequence[date]) -> Query:
     return Query(sql, filters.values, lasting=True)
 
 
-def trend(filters: Filters, last_day: date, first_day: date) -> Query:
-    """Seats at the end of the chosen day and of the same day of the weeks before.
+def trend_days(until: date, first_day: date) -> list[date]:
+    """Up to fourteen days, evenly apart, that tell of the last three months, or of all the history there is.
 
-    Not of every day: each is put together from the history, which over a year of thousands of customers takes long.
+    Not every day: each is put together from the history, which takes long over a year of thousands of customers.
     """
-    until = filters.day or last_day
-    found = [until - timedelta(weeks=week) for week in range(TREND_WEEKS)]
-    listed = ", ".join(f"DATE '{day.isoformat()}'" for day in found if day >= first_day)
+    span = min((until - first_day).days, TREND_SPAN_DAYS)
+    step = max(1, span // TREND_STEPS)
+    return [until - timedelta(days=days) for days in range(0, span + 1, step)][: TREND_STEPS + 1]
+
+
+def trend(filters: Filters, wanted: Sequence[date]) -> Query:
+    """Seats at the end of each of some days."""
+    listed = ", ".join(f"DATE '{day.isoformat()}'" for day in wanted)
     sql = f"""
 SELECT snapshot_date, sum(total_seats)::BIGINT AS total_seats, sum(assigned_seats)::BIGINT AS assigned_seats,
        sum(unassigned_seats)::BIGINT AS unassigned_seats

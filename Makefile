@@ -50,12 +50,13 @@ bench: $(READY)  ## the load beside what one would write instead, a small load, 
 	$(BIN)/python benchmarks/load_scale.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/throttled.py
+	$(BIN)/python benchmarks/marts_scale.py
 	$(BIN)/python benchmarks/million_rows.py
 
 readme: $(READY)  ## fill in what README.md takes from the code and from runs
 	$(BIN)/python docs/update_readme.py
 
-screenshots: $(READY)  ## the picture of the dashboard in README.md, from the demo; needs Chromium
+screenshots: $(READY)  ## the pictures of dashboard and report in README.md, from the demo; needs Chromium
 	$(BIN)/python docs/screenshots.py
 
 clean:  ## remove what the other targets made

@@ -1,4 +1,4 @@
-"""Makes the picture of the dashboard in README.md from the demo: `make screenshots`. Needs Chromium."""
+"""Makes the pictures of dashboard and report in README.md from the demo: `make screenshots`. Needs Chromium."""
 
 from __future__ import annotations
 
@@ -12,28 +12,34 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from browser import running_browser, served_dashboard, visiting
 
-PICTURE = ROOT / "docs" / "dashboard.png"
+DASHBOARD = ROOT / "docs" / "dashboard.png"
+REPORT = ROOT / "docs" / "report.png"
 MAX_BYTES = 200_000
+WIDTH, HEIGHT = 1280, 860
 
 
 def main() -> None:
-    """Run the demo in a folder of its own, serve it, and keep what the overview looks like."""
+    """Run a demo of ten days in a folder of its own, and keep what the overview and the top of the report look like."""
     with tempfile.TemporaryDirectory() as folder:
-        demo = [sys.executable, "-m", "cockpit_source.cli", "demo", "--folder", f"{folder}/demo"]
-        subprocess.run(demo, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        database = Path(folder) / "demo" / "cockpit_demo.duckdb"
-        with (
-            served_dashboard(database) as served,
-            running_browser() as browser,
-            visiting(browser, served.address, width=1280, height=860) as visit,
-        ):
-            visit.page.locator("canvas, svg.marks").nth(1).wait_for()
-            visit.settle()
-            visit.page.screenshot(path=PICTURE)
-    size = PICTURE.stat().st_size
-    if size > MAX_BYTES:
-        sys.exit(f"{PICTURE} has {size:,} bytes, more than {MAX_BYTES:,}")
-    sys.stdout.write(f"{PICTURE.relative_to(ROOT)}: {size:,} bytes\n")
+        demo = Path(folder) / "demo"
+        command = [sys.executable, "-m", "cockpit_source.cli", "demo", "--days", "10", "--folder", str(demo)]
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        with running_browser() as browser:
+            with (
+                served_dashboard(demo / "cockpit_demo.duckdb") as served,
+                visiting(browser, served.address, width=WIDTH, height=HEIGHT) as visit,
+            ):
+                visit.page.locator("canvas, svg.marks").nth(1).wait_for()
+                visit.settle()
+                visit.page.screenshot(path=DASHBOARD)
+            page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+            page.goto((demo / "report.html").as_uri())
+            page.screenshot(path=REPORT)
+    for picture in (DASHBOARD, REPORT):
+        size = picture.stat().st_size
+        if size > MAX_BYTES:
+            sys.exit(f"{picture} has {size:,} bytes, more than {MAX_BYTES:,}")
+        print(f"{picture.relative_to(ROOT)}: {size:,} bytes")
 
 
 if __name__ == "__main__":

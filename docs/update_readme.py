@@ -5,7 +5,7 @@
 `measures` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user sees), `deletions` and
 `deletions-by-hand` (a plan of deletions carried out on the sandbox), and what the scripts in
 benchmarks/ print, a few minutes each: `compare` (`compare_loads.py`), `bench` (`load_scale.py`),
-`startup`, `throttled` and `million` (`million_rows.py`); `kills` (tests/prove_kills.py) takes half an hour.
+`startup`, `throttled`, `marts-scale` and `million` (`million_rows.py`); `kills` (tests/prove_kills.py) takes half an hour.
 """
 
 from __future__ import annotations
@@ -322,6 +322,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "bench": partial(run_script, "benchmarks/load_scale.py"),
     "startup": partial(run_script, "benchmarks/startup.py"),
     "throttled": partial(run_script, "benchmarks/throttled.py"),
+    "marts-scale": partial(run_script, "benchmarks/marts_scale.py"),
     "million": partial(run_script, "benchmarks/million_rows.py"),
     "marts": mart_documents.render_mart_list,
     "mart-columns": mart_documents.render_mart_columns,

@@ -483,7 +483,7 @@ def demo(
     ),
     days: Annotated[int, typer.Option(min=1, max=30, help="Simulated days to load.")] = 5,
 ) -> None:
-    """Load several days of a simulated tenant into DuckDB and show what changed. Needs no credentials."""
+    """Load several days of a simulated tenant into DuckDB, show what changed, and write a report. No credentials."""
     enter_project(None)
     run = _require_sandbox("cockpit_source.demo", "run_demo")
     sys.exit(run(folder, days))

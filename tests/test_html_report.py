@@ -195,6 +195,21 @@ def test_real_tenant_is_not_called_simulated(world: World, tmp_path: Path) -> No
     assert "simulated" not in read_report(tmp_path / "report.html").text.lower()
 
 
+def test_runs_that_read_nothing_make_a_report_too(world: World, tmp_path: Path) -> None:
+    database = tmp_path / "nothing.duckdb"
+    database.write_bytes(world.database.read_bytes())
+    with duckdb.connect(str(database)) as connection:
+        for table in ("licenses", "license_history", "scopes", "scope_runs", "customers", "resellers"):
+            connection.execute(f"DELETE FROM cockpit.{table}")
+    assert publish_read_copy(database, "test", wait_seconds=5, note=print)
+    written = run(tmp_path, "report", "--database", database)
+    assert written.returncode == 0, written.stderr
+    page = read_report(tmp_path / "report.html")
+    assert page.figures["total_seats"] == words.NOT_TOLD + "0 customers, 0 SKUs"
+    assert page.figures["coverage"].startswith(words.NOT_TOLD)
+    assert "There are none." in page.text
+
+
 def test_needs_no_extra(world: World, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"

@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 1280, 860
 
 
 def main() -> None:
-    """Run a demo of ten days in a folder of its own, and keep what the overview and the top of the report look like."""
+    """Run a demo of ten days in a folder of its own, and keep what overview and report look like."""
     with tempfile.TemporaryDirectory() as folder:
         demo = Path(folder) / "demo"
         command = [sys.executable, "-m", "cockpit_source.cli", "demo", "--days", "10", "--folder", str(demo)]

@@ -5,7 +5,8 @@
 `measures` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user sees), `deletions` and
 `deletions-by-hand` (a plan of deletions carried out on the sandbox), and what the scripts in
 benchmarks/ print, a few minutes each: `compare` (`compare_loads.py`), `bench` (`load_scale.py`),
-`startup`, `throttled`, `marts-scale` and `million` (`million_rows.py`); `kills` (tests/prove_kills.py) takes half an hour.
+`startup`, `throttled`, `marts-scale` and `million` (`million_rows.py`); `kills` (tests/prove_kills.py) takes half an
+hour.
 """
 
 from __future__ import annotations

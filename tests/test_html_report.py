@@ -22,7 +22,6 @@ from report_page import ReportPage, read_report
 from report_world import HOSTILE, build_priced
 
 from cockpit_source.dashboard import words
-from cockpit_source.html_report.figures import is_loopback
 from cockpit_source.html_report.scales import nice_ticks, place_bars, place_trend
 from cockpit_source.publish import publish_read_copy, read_copy_path
 
@@ -310,13 +309,6 @@ def _sort(page: Any) -> None:
         assert table.locator(f'th[aria-sort="{direction}"]').inner_text() == "Seats"
         shown = [_number(text) for text in table.locator("tbody tr td:nth-child(4)").all_inner_texts()]
         assert shown == sorted(shown, reverse=reverse)
-
-
-def test_addresses_of_this_machine_are_told_from_others() -> None:
-    for address in ("http://127.0.0.1:8765", "http://localhost:1", "http://[::1]:5", "http://api.localhost"):
-        assert is_loopback(address), address
-    for address in ("https://api.example.com", "https://127.0.0.1.example.com", "http://10.0.0.1", ""):
-        assert not is_loopback(address), address
 
 
 def test_scales() -> None:

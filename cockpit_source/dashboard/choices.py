@@ -12,6 +12,7 @@ from cockpit_source.dashboard import queries, words
 from cockpit_source.dashboard.database import ShownDatabase
 from cockpit_source.dashboard.filters import DIRECT, Filters
 from cockpit_source.dashboard.pages import TABS, Pages
+from cockpit_source.settings import is_loopback
 
 _ALL = "All"
 _KINDS = {"Paid": "paid", "Free": "free", "Both": "all"}
@@ -20,10 +21,12 @@ _KINDS = {"Paid": "paid", "Free": "free", "Both": "all"}
 def header(database: ShownDatabase) -> mo.Html:
     """The title, and what the figures rest on."""
     run = database.query(queries.last_run().sql).to_pylist()[0]
+    simulated = "<p>A simulated tenant: no figure here is of a real customer.</p>"
     return mo.Html(
         '<header class="ck-header"><h1>Licence inventory</h1>'
         f"<p>As last loaded: run of {words.text(words.moment_and_age(run['started_at']))}, "
-        f'<span class="ck-status">{words.text(run["status"])}</span>. Times are UTC.</p></header>'
+        f'<span class="ck-status">{words.text(run["status"])}</span>. Times are UTC.</p>'
+        f"{simulated if is_loopback(run['base_url']) else ''}</header>"
     )
 
 

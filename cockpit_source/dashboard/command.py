@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import secrets
 import socket
@@ -15,6 +14,7 @@ from cockpit_source.dashboard.database import ShownDatabase, show
 from cockpit_source.errors import ConfigurationError
 from cockpit_source.pipeline import locate_database
 from cockpit_source.report import create_console
+from cockpit_source.values import is_loopback_host
 
 DEFAULT_PORT = 2718
 TOKEN_VARIABLE = "COCKPIT_DASHBOARD_TOKEN"  # noqa: S105 - its name, not a token
@@ -42,7 +42,7 @@ def run_dashboard(
             f"The dashboard shows DuckDB files, and the destination is {destination!r}. Connect Power BI, Superset "
             "or Metabase to the marts there: docs/bi.md says how."
         )
-    is_loopback = _is_loopback(host)
+    is_loopback = is_loopback_host(host)
     token = _choose_token(token, is_loopback=is_loopback)
     shown = ShownDatabase(locate_database(database, dataset), dataset)
     show(shown)
@@ -79,15 +79,6 @@ def _choose_token(token: str | None, *, is_loopback: bool) -> str:
             "to a longer one, or leave it out: one is made and printed."
         )
     return token or ("" if is_loopback else secrets.token_urlsafe(24))
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:

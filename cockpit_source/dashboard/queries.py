@@ -82,7 +82,9 @@ def days() -> Query:
 
 def last_run() -> Query:
     """The newest run."""
-    return Query("SELECT run_id, started_at, finished_at, status FROM runs ORDER BY started_at DESC LIMIT 1")
+    return Query(
+        "SELECT run_id, started_at, finished_at, status, base_url FROM runs ORDER BY started_at DESC LIMIT 1"
+    )
 
 
 # ---- overview

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from cockpit_source.dashboard import queries as shared
 from cockpit_source.dashboard.database import ShownDatabase
 from cockpit_source.dashboard.filters import Filters
 from cockpit_source.dashboard.queries import CHANGE_KINDS, Query
 from cockpit_source.html_report import queries
+from cockpit_source.settings import is_loopback
 
 TREND_DAYS = 14
 ATTENTION_KINDS = (
@@ -166,12 +165,3 @@ def _seats_concerned(row: Row) -> float:
 
 
 _TOTALS = ("total_seats", "assigned_seats", "unassigned_seats", "suspended_seats", "assignment_rate", "oldest_read")
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address of the API is on the machine that asked: no real tenant is there."""
-    host = urlsplit(address).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

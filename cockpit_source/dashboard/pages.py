@@ -67,13 +67,11 @@ class Pages:
 
     def overview_charts(self) -> mo.Html:
         """What takes longer: how the seats developed, where those without assignment are, and what it all means."""
-        days = self.one(queries.days())
-        wanted = queries.trend_days(self._filters.day or days["last_day"], days["first_day"])
         return parts.stack(
             parts.side_by_side(
                 parts.stack(
-                    parts.heading(f"Seats from {wanted[-1]} to {wanted[0]}"),
-                    charts.trend(self.rows(queries.trend(self._filters, wanted))),
+                    parts.heading("How the seats developed"),
+                    charts.trend(self._history()),
                 ),
                 parts.stack(
                     parts.heading("Most unassigned seats, by SKU"),
@@ -149,20 +147,25 @@ class Pages:
             figures.append(Card("reclaimable_cost", "Their cost", words.NOT_TOLD, "none of them has a price"))
         return figures
 
+    def _history(self) -> Any:
+        """Seats at the end of days up to the chosen one, the oldest first."""
+        days = self.one(queries.days())
+        wanted = queries.history_days(self._filters.day or days["last_day"], days["first_day"])
+        return self.rows(queries.history(self._filters, wanted))
+
     def _change_cards(self) -> list[Card]:
         days = self.one(queries.days())
         until = self._filters.day or days["last_day"]
-        spans = {"week": until - timedelta(days=7), "month": until - timedelta(days=30)}
-        wanted = [day for day in (until, *spans.values()) if day >= days["first_day"]]
-        found = self.rows(queries.seats_on(self._filters, wanted)).to_pylist()
-        seats = {row["snapshot_date"]: row["total_seats"] or 0 for row in found}
+        seats = {row["snapshot_date"]: row["total_seats"] or 0 for row in self._history().to_pylist()}
         figures = []
-        for name, day in spans.items():
-            if day in seats:
-                value = words.change(seats[until] - seats[day])
-                note = f"from {words.count(seats[day])} seats on {day.isoformat()}"
-            else:
+        for name, span in zip(("week", "month"), queries.COMPARED_DAYS, strict=True):
+            day = until - timedelta(days=span)
+            if day < days["first_day"]:
                 value, note = words.NOT_TOLD, f"the history begins on {days['first_day'].isoformat()}"
+            else:
+                before = seats.get(day, 0)
+                value = words.change(seats.get(until, 0) - before)
+                note = f"from {words.count(before)} seats on {day.isoformat()}"
             figures.append(Card(f"change_{name}", f"Since last {name}", value, note))
         return figures
 

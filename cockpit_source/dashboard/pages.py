@@ -10,7 +10,8 @@ import marimo as mo
 from cockpit_source.dashboard import charts, parts, queries, words
 from cockpit_source.dashboard.database import ShownDatabase
 from cockpit_source.dashboard.filters import Filters
-from cockpit_source.dashboard.ledger_copy import LedgerBusy, LedgerMissing, ledger_path, read_ledger
+from cockpit_source.dashboard.ledger_copy import ledger_path
+from cockpit_source.dashboard.ledger_page import ledger_page
 from cockpit_source.dashboard.parts import Card
 from cockpit_source.dashboard.queries import Query
 
@@ -324,39 +325,5 @@ class Pages:
     # ---- deletions
 
     def deletions(self) -> mo.Html:
-        """The ledger of the deletions as it is now."""
-        path = ledger_path(self._database.database)
-        try:
-            counts, items, events = read_ledger(
-                path, [queries.LEDGER_COUNTS, queries.LEDGER_ITEMS, queries.LEDGER_EVENTS]
-            )
-        except LedgerMissing:
-            return parts.notice(
-                "No deletions", [f"There is no ledger of deletions ({path.name}): none was ever planned here."]
-            )
-        except LedgerBusy as error:
-            return parts.notice(
-                "The ledger cannot be read now", [f"{error}.", "Open this tab again once the command has ended."]
-            )
-        (numbers,) = counts.to_pylist()
-        return parts.stack(
-            parts.heading(
-                "Deletions ledger",
-                "Every planned deletion and its last record, as the ledger is now. The filters above do not apply.",
-            ),
-            parts.cards(
-                [
-                    Card("ledger_plans", "Plans", words.count(numbers["plans"])),
-                    Card("ledger_deletions", "Planned deletions", words.count(numbers["deletions"])),
-                    Card("ledger_events", "Records", words.count(numbers["events"])),
-                ]
-            ),
-            parts.table(
-                items,
-                "deletion_plan_items",
-                hidden=("customer_id", "provider_instance_id"),
-                empty="No deletion was planned.",
-            ),
-            parts.heading("Records", "The newest first. `cockpit deletions log` checks their hashes too."),
-            parts.table(events, "deletion_events", empty="No record yet."),
-        )
+        """The ledger of the deletions as it is now; the filters do not apply."""
+        return ledger_page(ledger_path(self._database.database))

@@ -46,10 +46,10 @@ def ask_tabs(database: Path) -> None:
 
         seconds = 0.0
 
-        def query(self, sql: str, values: Mapping[str, Any] | None = None) -> Any:
+        def query(self, sql: str, values: Mapping[str, Any] | None = None, *, lasting: bool = False) -> Any:
             began = time.monotonic()
             try:
-                return super().query(sql, values)
+                return super().query(sql, values, lasting=lasting)
             finally:
                 self.seconds += time.monotonic() - began
 

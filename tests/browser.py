@@ -37,7 +37,8 @@ _ARGUMENTS = (
     "--disable-sync",
 )
 _HOME = ("127.0.0.1", "localhost", "::1")
-_PATIENCE_MS = 20_000
+# pages look for news every ten seconds, and the machine may be busy
+_PATIENCE_MS = 45_000
 
 
 def find_chromium() -> str | None:

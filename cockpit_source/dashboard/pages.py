@@ -10,7 +10,8 @@ import marimo as mo
 from cockpit_source.dashboard import charts, parts, queries, words
 from cockpit_source.dashboard.database import ShownDatabase
 from cockpit_source.dashboard.filters import Filters
-from cockpit_source.dashboard.ledger_copy import LedgerBusy, LedgerMissing, ledger_path, read_ledger
+from cockpit_source.dashboard.ledger_copy import ledger_path
+from cockpit_source.dashboard.ledger_page import ledger_page
 from cockpit_source.dashboard.parts import Card
 from cockpit_source.dashboard.queries import Query
 
@@ -67,13 +68,11 @@ class Pages:
 
     def overview_charts(self) -> mo.Html:
         """What takes longer: how the seats developed, where those without assignment are, and what it all means."""
-        days = self.one(queries.days())
-        wanted = queries.trend_days(self._filters.day or days["last_day"], days["first_day"])
         return parts.stack(
             parts.side_by_side(
                 parts.stack(
-                    parts.heading(f"Seats from {wanted[-1]} to {wanted[0]}"),
-                    charts.trend(self.rows(queries.trend(self._filters, wanted))),
+                    parts.heading("How the seats developed"),
+                    charts.trend(self._history()),
                 ),
                 parts.stack(
                     parts.heading("Most unassigned seats, by SKU"),
@@ -149,20 +148,25 @@ class Pages:
             figures.append(Card("reclaimable_cost", "Their cost", words.NOT_TOLD, "none of them has a price"))
         return figures
 
+    def _history(self) -> Any:
+        """Seats at the end of days up to the chosen one, the oldest first."""
+        days = self.one(queries.days())
+        wanted = queries.history_days(self._filters.day or days["last_day"], days["first_day"])
+        return self.rows(queries.history(self._filters, wanted))
+
     def _change_cards(self) -> list[Card]:
         days = self.one(queries.days())
         until = self._filters.day or days["last_day"]
-        spans = {"week": until - timedelta(days=7), "month": until - timedelta(days=30)}
-        wanted = [day for day in (until, *spans.values()) if day >= days["first_day"]]
-        found = self.rows(queries.seats_on(self._filters, wanted)).to_pylist()
-        seats = {row["snapshot_date"]: row["total_seats"] or 0 for row in found}
+        seats = {row["snapshot_date"]: row["total_seats"] or 0 for row in self._history().to_pylist()}
         figures = []
-        for name, day in spans.items():
-            if day in seats:
-                value = words.change(seats[until] - seats[day])
-                note = f"from {words.count(seats[day])} seats on {day.isoformat()}"
-            else:
+        for name, span in zip(("week", "month"), queries.COMPARED_DAYS, strict=True):
+            day = until - timedelta(days=span)
+            if day < days["first_day"]:
                 value, note = words.NOT_TOLD, f"the history begins on {days['first_day'].isoformat()}"
+            else:
+                before = seats.get(day, 0)
+                value = words.change(seats.get(until, 0) - before)
+                note = f"from {words.count(before)} seats on {day.isoformat()}"
             figures.append(Card(f"change_{name}", f"Since last {name}", value, note))
         return figures
 
@@ -321,39 +325,5 @@ class Pages:
     # ---- deletions
 
     def deletions(self) -> mo.Html:
-        """The ledger of the deletions as it is now."""
-        path = ledger_path(self._database.database)
-        try:
-            counts, items, events = read_ledger(
-                path, [queries.LEDGER_COUNTS, queries.LEDGER_ITEMS, queries.LEDGER_EVENTS]
-            )
-        except LedgerMissing:
-            return parts.notice(
-                "No deletions", [f"There is no ledger of deletions ({path.name}): none was ever planned here."]
-            )
-        except LedgerBusy as error:
-            return parts.notice(
-                "The ledger cannot be read now", [f"{error}.", "Open this tab again once the command has ended."]
-            )
-        (numbers,) = counts.to_pylist()
-        return parts.stack(
-            parts.heading(
-                "Deletions ledger",
-                "Every planned deletion and its last record, as the ledger is now. The filters above do not apply.",
-            ),
-            parts.cards(
-                [
-                    Card("ledger_plans", "Plans", words.count(numbers["plans"])),
-                    Card("ledger_deletions", "Planned deletions", words.count(numbers["deletions"])),
-                    Card("ledger_events", "Records", words.count(numbers["events"])),
-                ]
-            ),
-            parts.table(
-                items,
-                "deletion_plan_items",
-                hidden=("customer_id", "provider_instance_id"),
-                empty="No deletion was planned.",
-            ),
-            parts.heading("Records", "The newest first. `cockpit deletions log` checks their hashes too."),
-            parts.table(events, "deletion_events", empty="No record yet."),
-        )
+        """The ledger of the deletions as it is now; the filters do not apply."""
+        return ledger_page(ledger_path(self._database.database))

@@ -14,8 +14,9 @@ from typing import Any
 from cockpit_source.dashboard.filters import Filters
 from cockpit_source.marts import MartOptions, seat_changes_sql
 
-TREND_SPAN_DAYS = 91
-TREND_STEPS = 13
+HISTORY_SPAN_DAYS = 91
+HISTORY_STEPS = 9
+COMPARED_DAYS = (7, 30)
 VIEWED_SPANS = (1, 7, 30)
 
 # the order in which kinds of changes are shown
@@ -134,33 +135,23 @@ FROM scope_health {where}"""
     return Query(sql, filters.values)
 
 
-def seats_on(filters: Filters, wanted: Sequence[date]) -> Query:
-    """Seats at the end of some days, a row each; a SELECT for each, as a filter on one day is cheap."""
-    texts = [f"DATE '{day.isoformat()}'" for day in wanted]
-    sql = " UNION ALL ".join(
-        f"SELECT {day} AS snapshot_date, sum(total_seats)::BIGINT AS total_seats "
-        f"FROM {_daily(filters, f'snapshot_date = {day}')}"
-        for day in texts
-    )
-    return Query(sql, filters.values, lasting=True)
-
-
-def trend_days(until: date, first_day: date) -> list[date]:
-    """Up to fourteen days, evenly apart, that tell of the last three months, or of all the history there is.
+def history_days(until: date, first_day: date) -> list[date]:
+    """Days that tell of the last three months, or of all the history there is, the newest first: some evenly apart,
+    and those of a week and of thirty days ago.
 
     Not every day: each is put together from the history, which takes long over a year of thousands of customers.
     """
-    span = min((until - first_day).days, TREND_SPAN_DAYS)
-    step = max(1, span // TREND_STEPS)
-    return [until - timedelta(days=days) for days in range(0, span + 1, step)][: TREND_STEPS + 1]
+    span = min((until - first_day).days, HISTORY_SPAN_DAYS)
+    step = max(1, span // HISTORY_STEPS)
+    ages = {*range(0, span + 1, step), *(age for age in COMPARED_DAYS if age <= span)}
+    return [until - timedelta(days=age) for age in sorted(ages)]
 
 
-def trend(filters: Filters, wanted: Sequence[date]) -> Query:
-    """Seats at the end of each of some days."""
+def history(filters: Filters, wanted: Sequence[date]) -> Query:
+    """Seats at the end of each of some days. One query for all, since most of the work is shared."""
     listed = ", ".join(f"DATE '{day.isoformat()}'" for day in wanted)
     sql = f"""
-SELECT snapshot_date, sum(total_seats)::BIGINT AS total_seats, sum(assigned_seats)::BIGINT AS assigned_seats,
-       sum(unassigned_seats)::BIGINT AS unassigned_seats
+SELECT snapshot_date, sum(total_seats)::BIGINT AS total_seats, sum(assigned_seats)::BIGINT AS assigned_seats
 FROM {_daily(filters, f"snapshot_date IN ({listed})")}
 GROUP BY snapshot_date ORDER BY snapshot_date"""
     return Query(sql, filters.values, lasting=True)

@@ -300,8 +300,8 @@ def marts(
     The views always show what was last loaded. Run this once, and again after an update of cockpit or with new lists;
     a load does it too where refresh_marts is set.
 
-    Exit codes: 0 done, 1 nothing was loaded yet, 2 configuration or usage, 6 a load is running or the database is in
-    use.
+    Exit codes: 0 done, 1 the address of the SKU catalogue gives nothing, 2 configuration or usage, or nothing was
+    loaded yet, 6 a load is running or the database is in use.
     """
     enter_project(project)
     from cockpit_source.configuration import resolve_mart_settings

@@ -114,6 +114,7 @@ def test_nothing_loaded_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exi
     ran = CliRunner().invoke(app, ["marts", "--project", str(tmp_path), "--database", str(database)])
     assert isinstance(ran.exception, CockpitError)
     assert "Run `cockpit load` first." in str(ran.exception)
+    assert ran.exception.exit_code == 2
     assert database.exists() == exists
 
 

@@ -33,6 +33,10 @@ _SUMS = """
        sum(suspended_seats)::BIGINT AS suspended_seats"""
 
 
+_COUNTED = f"""count(*) AS row_count, count(DISTINCT (tenant, customer_id)) AS customers,
+       count(DISTINCT sku_id) AS skus, min(observed_at) AS oldest_read,{_SUMS}"""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """One SELECT and the values that it names. `lasting`: the answer is the same until the copy is replaced."""
@@ -94,8 +98,7 @@ def last_run() -> Query:
 def totals(filters: Filters) -> Query:
     """Sums over the chosen rows, one row for paid and one for free SKUs, whichever are wanted."""
     sql = f"""
-SELECT is_free, count(*) AS row_count, count(DISTINCT (tenant, customer_id)) AS customers,
-       count(DISTINCT sku_id) AS skus, min(observed_at) AS oldest_read,{_SUMS}
+SELECT is_free, {_COUNTED}
 FROM {_inventory(filters, all_kinds=True)}
 GROUP BY is_free ORDER BY is_free"""
     return Query(sql, filters.values)
@@ -103,8 +106,7 @@ GROUP BY is_free ORDER BY is_free"""
 
 def totals_of_all(filters: Filters) -> Query:
     """Sums over the chosen rows, paid and free together."""
-    sql = totals(filters).sql.replace("SELECT is_free, count(*)", "SELECT count(*)")
-    return Query(sql.removesuffix("\nGROUP BY is_free ORDER BY is_free"), filters.values)
+    return Query(f"SELECT {_COUNTED}\nFROM {_inventory(filters, all_kinds=True)}", filters.values)
 
 
 def reclaimable(filters: Filters) -> Query:
@@ -194,21 +196,21 @@ def customers(filters: Filters) -> Query:
     """A row per customer."""
     sql = f"""
 SELECT coalesce(min(d.customer_name), customer_id) AS customer, min(d.reseller_name) AS reseller,
-       min(d.country) AS country, count(DISTINCT sku_id) AS skus,{_SUMS},
+       min(d.country) AS country, count(DISTINCT i.sku_id) AS skus,{_SUMS},
        min(observed_at) AS read_at, max(age_hours) AS age_hours, customer_id
 FROM {_inventory(filters)} AS i
 LEFT JOIN (SELECT tenant, customer_id, customer_name, reseller_name, country FROM dim_customers) AS d
     USING (tenant, customer_id)
 GROUP BY tenant, customer_id
 ORDER BY unassigned_seats DESC NULLS LAST, customer, customer_id"""
-    return Query(sql.replace("count(DISTINCT sku_id)", "count(DISTINCT i.sku_id)"), filters.values)
+    return Query(sql, filters.values)
 
 
 def skus(filters: Filters) -> Query:
     """A row per SKU."""
     sql = f"""
 SELECT coalesce(min(d.sku_name), i.sku_id) AS product, min(d.part_number) AS part_number, i.is_free,
-       count(DISTINCT (tenant, i.customer_id)) AS customers,{_SUMS},
+       count(DISTINCT (i.tenant, i.customer_id)) AS customers,{_SUMS},
        min(d.unit_price) AS unit_price, min(d.currency) AS currency,
        min(d.first_seen_date) AS first_seen, max(d.last_seen_date) AS last_seen, i.sku_id
 FROM {_inventory(filters)} AS i
@@ -216,7 +218,7 @@ LEFT JOIN (SELECT tenant, sku_id AS id, sku_name, part_number, unit_price, curre
            FROM dim_skus) AS d ON d.id = i.sku_id AND d.tenant = i.tenant
 GROUP BY i.sku_id, i.is_free
 ORDER BY unassigned_seats DESC NULLS LAST, product, i.sku_id"""
-    return Query(sql.replace("(tenant, i.customer_id)", "(i.tenant, i.customer_id)"), filters.values)
+    return Query(sql, filters.values)
 
 
 def resellers(filters: Filters) -> Query:

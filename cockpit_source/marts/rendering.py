@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
 from importlib.resources import files
@@ -42,43 +42,41 @@ class MartOptions:
     as_of: datetime | None = None
 
 
-@dataclass(slots=True)
 class _Renderer:
-    """Renders templates of the package; `found` collects the views that the last one names."""
+    """Renders templates of the package; `found` holds the views that the last one names."""
 
-    options: MartOptions
-    naming: Callable[[str], str]
-    variables: dict[str, str] = field(default_factory=dict)
-    found: set[str] = field(default_factory=set)
+    def __init__(
+        self, options: MartOptions, naming: Callable[[str], str], variables: Mapping[str, str] | None = None
+    ) -> None:
+        self.found: set[str] = set()
+        self._naming = naming
+        moment = options.as_of
+        values = {
+            **(variables or {}),
+            "reseller_scopes": options.reseller_scopes,
+            "as_of": "" if moment is None else moment.isoformat(),
+        }
+        # SQL for the user's own database: nothing here is HTML
+        self._environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
+        names = self._environment.globals
+        names |= {
+            "source": lambda _, name: naming(name),
+            "ref": self._ref,
+            "var": values.get,
+            "target": SimpleNamespace(type=options.dialect),
+        }
+        for name in _MACROS:
+            text = _folder().joinpath("macros", f"{name}.sql").read_text("utf-8")
+            macros = vars(self._environment.from_string(text).module)
+            names |= {name: macro for name, macro in macros.items() if not name.startswith("_")}
 
     def render(self, template: str) -> str:
         self.found = set()
-        return self._environment().from_string(template).render().strip()
-
-    def _environment(self) -> Environment:
-        # SQL for the user's own database: nothing here is HTML
-        environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
-        environment.globals |= {
-            "source": lambda _, name: self.naming(name),
-            "ref": self._ref,
-            "var": self._variables().get,
-            "target": SimpleNamespace(type=self.options.dialect),
-        }
-        for name in _MACROS:
-            module = environment.from_string(_folder().joinpath("macros", f"{name}.sql").read_text("utf-8")).module
-            environment.globals |= {n: macro for n, macro in vars(module).items() if not n.startswith("_")}
-        return environment
+        return self._environment.from_string(template).render().strip()
 
     def _ref(self, name: str) -> str:
         self.found.add(name)
-        return self.naming(name)
-
-    def _variables(self) -> Mapping[str, str]:
-        moment = self.options.as_of
-        return self.variables | {
-            "reseller_scopes": self.options.reseller_scopes,
-            "as_of": "" if moment is None else moment.isoformat(),
-        }
+        return self._naming(name)
 
 
 def render_marts(options: MartOptions, naming: Callable[[str], str]) -> list[Mart]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,12 +13,14 @@ os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 os.environ["RUNTIME__INTERCEPT_SIGNALS"] = "false"
 
 from dlt.common.runtime.run_context import switch_context
-from marts_world import Marts
 from postgres_server import PostgresMissing, PostgresServer, running_postgres
 from support import Inventory
 
 from cockpit_source.pipeline import create_pipeline
 from cockpit_source.sandbox import Sandbox, running_sandbox
+
+if TYPE_CHECKING:
+    from marts_world import Marts
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +85,8 @@ def ducklake_url(postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.M
 @pytest.fixture(params=["duckdb", "postgres"])
 def marts(request: pytest.FixtureRequest, tmp_path: Path) -> Marts:
     """Marts in the warehouse of the parameter."""
+    from marts_world import Marts
+
     pipelines = tmp_path / "pipelines"
     if request.param == "postgres":
         request.getfixturevalue("postgres_url")

@@ -28,7 +28,7 @@ PROJECT = Path(__file__).parents[1]
 FOLDER = "cockpit_source/deletions"
 MODULES = ("guards", "history")
 TESTS = ("test_deletion_guards.py", "test_deletion_history.py")
-HELPERS = ("conftest.py", "support.py", "marts_world.py", "postgres_server.py", "deletion_facts.py")
+HELPERS = ("conftest.py", "support.py", "postgres_server.py", "deletion_facts.py")
 # it reads the source, in which mutmut keeps all mutants at once
 LEFT_OUT = "tests/test_deletion_guards.py::test_every_code_of_the_guards_is_here"
 ARGUMENTS = ["-x", "-q", "-p", "no:cacheprovider", f"--deselect={LEFT_OUT}"]

@@ -153,7 +153,8 @@ def history(filters: Filters, wanted: Sequence[date]) -> Query:
     """Seats at the end of each of some days. One query for all, since most of the work is shared."""
     listed = ", ".join(f"DATE '{day.isoformat()}'" for day in wanted)
     sql = f"""
-SELECT snapshot_date, sum(total_seats)::BIGINT AS total_seats, sum(assigned_seats)::BIGINT AS assigned_seats
+SELECT snapshot_date, sum(total_seats)::BIGINT AS total_seats, sum(assigned_seats)::BIGINT AS assigned_seats,
+       sum(unassigned_seats)::BIGINT AS unassigned_seats
 FROM {_daily(filters, f"snapshot_date IN ({listed})")}
 GROUP BY snapshot_date ORDER BY snapshot_date"""
     return Query(sql, filters.values, lasting=True)
@@ -239,7 +240,7 @@ ORDER BY total_seats DESC NULLS LAST, reseller"""
 
 def change_rows(filters: Filters, from_date: date, to_date: date) -> Query:
     """Changes between two days, a row per customer, provider instance and SKU, the largest first."""
-    source, values = _changes(filters, from_date, to_date)
+    source, values = changes_between(filters, from_date, to_date)
     sql = f"""
 SELECT c.kind, coalesce(d.customer_name, c.customer_id) AS customer, c.sku_name AS product,
        c.seats_before, c.seats_after, c.seat_change, c.assigned_before, c.assigned_after,
@@ -249,7 +250,7 @@ ORDER BY abs(c.seat_change) DESC, customer, product, c.provider_instance_id"""
     return Query(sql, values)
 
 
-def _changes(filters: Filters, from_date: date, to_date: date) -> tuple[str, dict[str, Any]]:
+def changes_between(filters: Filters, from_date: date, to_date: date) -> tuple[str, dict[str, Any]]:
     """The rows of the changes between two days, in brackets, and the values that they name."""
     span = (to_date - from_date).days
     if span not in VIEWED_SPANS:

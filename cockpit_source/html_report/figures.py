@@ -125,17 +125,19 @@ class Figures:
         if wanted[-1][1] < first_day < last_day and first_day not in {day for _, day in wanted}:
             wanted.append(("beginning", first_day))
         days = sorted({last_day, *(day for _, day in wanted if day >= first_day)})
-        seats = {row["snapshot_date"]: row["total_seats"] or 0 for row in self._all(queries.seats_by_day(days))}
+        seats = {
+            row["snapshot_date"]: row["total_seats"] or 0 for row in self._all(shared.history(_EVERYTHING, days))
+        }
         for name, day in wanted:
             if day < first_day:
                 yield Comparison(name, day, last_day, None, {})
                 continue
-            kinds = {row["kind"]: row for row in self._all(queries.changes_by_kind(day, last_day))}
+            kinds = {row["kind"]: row for row in self._all(queries.changes_by_kind(_EVERYTHING, day, last_day))}
             yield Comparison(name, day, last_day, seats.get(last_day, 0) - seats.get(day, 0), kinds)
 
     def _trend(self, first_day: date, last_day: date) -> list[Row]:
         days = [last_day - timedelta(days=back) for back in range(TREND_DAYS)]
-        return self._all(queries.seats_by_day([day for day in days if day >= first_day]))
+        return self._all(shared.history(_EVERYTHING, [day for day in days if day >= first_day]))
 
     def _attention(self) -> list[Row]:
         """The kinds that occur, what matters most first, each with its first rows."""

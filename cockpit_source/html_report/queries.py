@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date
 
-from cockpit_source.dashboard.queries import VIEWED_SPANS, Query
-from cockpit_source.marts import MartOptions, seat_changes_sql
+from cockpit_source.dashboard.filters import Filters
+from cockpit_source.dashboard.queries import Query, changes_between
 
 
 def last_runs() -> Query:
@@ -21,33 +20,15 @@ ORDER BY tenant"""
     )
 
 
-def seats_by_day(days: Sequence[date]) -> Query:
-    """Paid seats at the end of chosen days, a row each; whole histories take long, chosen days do not."""
-    listed = ", ".join(f"DATE '{day.isoformat()}'" for day in days)
-    return Query(
-        f"""
-SELECT snapshot_date, sum(total_seats)::BIGINT AS total_seats, sum(assigned_seats)::BIGINT AS assigned_seats,
-       sum(unassigned_seats)::BIGINT AS unassigned_seats
-FROM fct_daily_totals
-WHERE snapshot_date IN ({listed}) AND NOT is_free
-GROUP BY snapshot_date ORDER BY snapshot_date"""
-    )
-
-
-def changes_by_kind(from_date: date, to_date: date) -> Query:
-    """Changes of paid seats between the ends of two days, a row per kind."""
-    span = (to_date - from_date).days
-    if span in VIEWED_SPANS:
-        source = f"fct_seat_changes WHERE to_date = DATE '{to_date.isoformat()}' AND span_days = {span} AND"
-    else:
-        source = f"({seat_changes_sql(from_date, to_date, MartOptions(), str)}) WHERE"
-    return Query(
-        f"""
+def changes_by_kind(filters: Filters, from_date: date, to_date: date) -> Query:
+    """Changes of seats between the ends of two days, a row per kind."""
+    source, values = changes_between(filters, from_date, to_date)
+    sql = f"""
 SELECT kind, count(DISTINCT (tenant, customer_id)) AS customers, count(*) AS row_count,
        sum(seat_change)::BIGINT AS seat_change
-FROM {source} NOT is_free
+FROM {source}
 GROUP BY kind"""
-    )
+    return Query(sql, values)
 
 
 def left_out() -> Query:

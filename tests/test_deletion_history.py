@@ -23,6 +23,7 @@ from support import INSTANCE, new_id
 
 from cockpit_source.deletions.history import (
     END_STATES,
+    GONE_STATES,
     OPEN_STATES,
     UNSENT_STATES,
     History,
@@ -112,8 +113,18 @@ def test_every_state_is_of_one_kind() -> None:
     assert states == END_STATES | OPEN_STATES | UNSENT_STATES
     assert len(states) == len(END_STATES) + len(OPEN_STATES) + len(UNSENT_STATES)
     assert set(END_STATES) == {"verified", "already_absent", "failed"}
+    assert set(GONE_STATES) == {"verified", "already_absent"}
     assert set(UNSENT_STATES) == {"planned", "blocked"}
     assert set(OPEN_STATES) == {"sending", "unknown", "accepted", "accepted_unverified"}
+
+
+def test_an_item_changed_when_it_was_last_told_of() -> None:
+    assert item_after([]).changed_at is None
+    sent, answered = NOW + TICK, NOW + 2 * TICK
+    entries = [plan_entry(), intent_entry(at=sent)]
+    assert History(entries).plans["plan-1"].items[1].changed_at == sent
+    entries.append(Entry("outcome", answered, "plan-1", 1, "c-1", {"result": "accepted"}))
+    assert History(entries).plans["plan-1"].items[1].changed_at == answered
 
 
 @pytest.mark.parametrize("event", EVENTS)

@@ -25,7 +25,7 @@ from cockpit_source.marts.refresh import refresh_marts
 from cockpit_source.pipeline import create_pipeline
 from cockpit_source.progress import ProgressDisplay
 from cockpit_source.publish import read_copy_path
-from cockpit_source.report import create_console, create_table
+from cockpit_source.report import create_console, create_table, tell_apart
 from cockpit_source.sandbox import CSP_CLIENT, TOKEN_SCOPE, EventKind, Sandbox, running_sandbox
 from cockpit_source.sandbox.products import load_products
 from cockpit_source.sandbox_command import DEFAULT_PORT, write_project
@@ -34,7 +34,9 @@ from cockpit_source.settings import MartSettings
 DATABASE_NAME = "cockpit_demo.duckdb"
 PRICES_NAME = "prices.csv"
 REPORT_NAME = "report.html"
-BAD_DAY = 2
+
+# of the customers with these events all calls fail on a day; what is read on the next day heals the first
+BAD_DAYS = {2: EventKind.OVER_ASSIGNED, 4: EventKind.SKU_ADDED}
 
 _MARKER = ".cockpit-demo"
 # free and viral products come with 10,000 seats and more, which nobody bought
@@ -81,9 +83,10 @@ def run_demo(folder: Path, days: int) -> int:
     console = create_console()
     folder = folder.absolute()
     _prepare(folder)
-    first_day = datetime.now(UTC).replace(hour=6, minute=0, second=0, microsecond=0) - timedelta(days=days)
+    # the last day is today, so that queries about the last day find it
+    first_day = datetime.now(UTC).replace(microsecond=0) - timedelta(days=days - 1)
     with running_sandbox() as sandbox:
-        names = {customer.id: customer.company_name for customer in sandbox.tenant.customers}
+        names = tell_apart({customer.id: customer.company_name for customer in sandbox.tenant.customers})
         console.print(
             f"A simulated tenant of {len(names)} customers is served at {sandbox.base_url}. "
             f"No real data: every figure below comes from this sandbox.\nLoading {days} days:",
@@ -124,10 +127,8 @@ def _prepare(folder: Path) -> None:
 def _load_day(sandbox: Sandbox, pipeline: dlt.Pipeline, day: int, moment: datetime) -> LoadResult:
     sandbox.day = day
     sandbox.clear()
-    if day == BAD_DAY:
-        # one customer whose calls fail all day: its rows stay as they were, and the next day heals it
-        over_assigned = sandbox.tenant.event(EventKind.OVER_ASSIGNED)
-        sandbox.faults.for_customer(over_assigned.customer_id, "html_503")
+    if day in BAD_DAYS:
+        sandbox.faults.for_customer(sandbox.tenant.event(BAD_DAYS[day]).customer_id, "html_503")
     settings = resolve_settings(
         tenant=sandbox.tenant.domain,
         base_url=sandbox.base_url,

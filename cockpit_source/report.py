@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,6 +16,7 @@ from cockpit_source.scopes import OUTCOMES, Scope
 
 _PLAIN_WIDTH = 160
 _MAX_SHOWN = 20
+_ID_SHOWN = 8
 # what differs between scopes with the same reason: ids and counts
 _DIFFERENT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|held \d+ licence")
 
@@ -32,6 +33,12 @@ def create_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return table
+
+
+def tell_apart(names: Mapping[str, str]) -> dict[str, str]:
+    """Names by id, with the beginning of the id beside those that several have."""
+    counts = Counter(names.values())
+    return {id_: f"{name} ({id_[:_ID_SHOWN]})" if counts[name] > 1 else name for id_, name in names.items()}
 
 
 def describe_scope(scope: Scope) -> str:

@@ -13,7 +13,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from cockpit_source.recovery import CARRY_ON_WITHIN
-from cockpit_source.status import ChangedScope, NamedScope, RunLine, SpooledRun, StaleScope, Status
+from cockpit_source.report import tell_apart
+from cockpit_source.status import ChangedScope, CustomerChange, NamedScope, RunLine, SpooledRun, StaleScope, Status
 from cockpit_source.status_sql import FREE_SEATS
 
 # scopes by name, of each kind, in the text and in JSON
@@ -84,6 +85,7 @@ class _Printer:
     def __init__(self, status: Status, console: Console) -> None:
         self._status = status
         self._console = console
+        self._customers = _name_customers(status)
 
     def print_all(self) -> None:
         self._print_place()
@@ -160,7 +162,7 @@ class _Printer:
         if status.customer_changes:
             self._say("\nlargest changes by customer in the last run:", bold=True)
             lines = [
-                (_name(c.customer_name, c.customer_id), f"{c.seat_change:+,d}", f"{c.row_change:+,d}")
+                (self._customers[c.customer_id], f"{c.seat_change:+,d}", f"{c.row_change:+,d}")
                 for c in status.customer_changes
             ]
             self._print_table([("customer", "seats +/-", "rows +/-"), *lines], right=(1, 2), indent="  ")
@@ -171,7 +173,7 @@ class _Printer:
         self._say(f"\n{total} scopes of the last run {title}:", bold=True)
         has_rows = any(scope.rows_before is not None for scope in scopes)
         lines = [
-            (*_describe_names(scope), f"{scope.rows_before} rows before" if has_rows else "") for scope in scopes
+            (*self._describe_names(scope), f"{scope.rows_before} rows before" if has_rows else "") for scope in scopes
         ]
         self._print_table(lines, indent="  ")
         self._print_more(total - len(scopes), "cockpit status --json")
@@ -191,11 +193,19 @@ class _Printer:
 
     def _describe_stale(self, scope: StaleScope) -> tuple[str, ...]:
         return (
-            *_describe_names(scope),
+            *self._describe_names(scope),
             str(scope.failing_runs),
             describe_age(scope.last_good_at, self._status.read_at),
             scope.correlation_id or "-",
             scope.server_correlation_id or "-",
+        )
+
+    def _describe_names(self, scope: NamedScope) -> tuple[str, str, str]:
+        """Customer, provider instance and reseller: names where they are known, else ids."""
+        return (
+            self._customers[scope.customer_id],
+            _name(scope.provider_instance_alias, scope.provider_instance_id),
+            _name(scope.reseller_name, scope.reseller_id or "-"),
         )
 
     def _print_more(self, number: int, where: str) -> None:
@@ -228,13 +238,11 @@ _STALE_HEAD = (
 )
 
 
-def _describe_names(scope: NamedScope) -> tuple[str, str, str]:
-    """Customer, provider instance and reseller: names where they are known, else ids."""
-    return (
-        _name(scope.customer_name, scope.customer_id),
-        _name(scope.provider_instance_alias, scope.provider_instance_id),
-        _name(scope.reseller_name, scope.reseller_id or "-"),
-    )
+def _name_customers(status: Status) -> dict[str, str]:
+    """By id: the names of the customers that are shown, told apart."""
+    scopes: tuple[NamedScope, ...] = (*status.emptied, *status.delisted, *status.stale_scopes)
+    shown: tuple[NamedScope | CustomerChange, ...] = (*scopes, *status.customer_changes)
+    return tell_apart({one.customer_id: _name(one.customer_name, one.customer_id) for one in shown})
 
 
 def _name(name: str | None, instead: str) -> str:

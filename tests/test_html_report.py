@@ -96,7 +96,9 @@ def test_headline_figures_are_the_measures(world: World) -> None:
     )
     assert len(costs) == 2
     for currency, cost in costs:
-        assert figures[f"reclaimable_cost_{currency}"] == f"{cost:,.2f}{priced} of the reclaimable seats have a price"
+        assert figures[f"reclaimable_cost_{currency}"] == (
+            f"{cost:,.2f}a billing period; {priced} of the seats have a price"
+        )
 
 
 def test_changes_are_those_of_the_days(world: World) -> None:
@@ -133,12 +135,26 @@ def test_trend_shows_the_last_fourteen_days(world: World) -> None:
 
 def test_tables_hold_the_first_rows_and_say_how_many_are_left_out(world: World) -> None:
     found = world.rows(
-        "SELECT customer_name, sum(total_seats)::BIGINT, sum(assigned_seats)::BIGINT, "
-        "sum(unassigned_seats)::BIGINT AS open_seats FROM fct_current_inventory WHERE NOT is_free "
-        "GROUP BY customer_id, customer_name ORDER BY open_seats DESC NULLS LAST, customer_name, customer_id"
+        "SELECT customer_label, (sum(unassigned_seats) FILTER (unassigned_seats > 0))::BIGINT AS open_seats, "
+        "count(DISTINCT currency) FILTER (unassigned_seats > 0), "
+        "sum(unassigned_seats * unit_price) FILTER (unassigned_seats > 0)::DOUBLE, "
+        "min(currency) FILTER (unassigned_seats > 0), sum(total_seats)::BIGINT, "
+        "sum(assigned_seats)::BIGINT FROM fct_current_inventory "
+        "LEFT JOIN (SELECT tenant, sku_id, unit_price, currency FROM dim_skus) USING (tenant, sku_id) "
+        "JOIN (SELECT tenant, customer_id, customer_label FROM dim_customers) USING (tenant, customer_id) "
+        "WHERE NOT is_free GROUP BY tenant, customer_id, customer_label "
+        "ORDER BY open_seats DESC NULLS LAST, sum(unassigned_seats) DESC NULLS LAST, customer_label, customer_id"
     )
-    shown = [[row[0], *row[3:6]] for row in world.page.tables["customers"][1:]]
-    assert shown == [[name, *map(words.count, seats)] for name, *seats in found[:25]]
+    shown = [row[:5] for row in world.page.tables["customers"][1:]]
+    # costs of several currencies are not added
+    assert shown == [
+        [
+            *(name, words.count(open_seats), words.money(cost if currencies == 1 else None, currency)),
+            *map(words.count, (seats, assigned)),
+        ]
+        for name, open_seats, currencies, cost, currency, seats, assigned in found[:25]
+    ]
+    assert len({currencies for _, _, currencies, *_ in found[:25]}) > 1
     assert f"The 25 first of {len(found)} rows" in world.page.text
     assert f"{len(found) - 25} rows left out here" in world.page.text
     skus = world.rows("SELECT DISTINCT sku_id FROM fct_current_inventory WHERE NOT is_free")

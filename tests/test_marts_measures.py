@@ -148,19 +148,29 @@ def test_dimensions(marts: Marts) -> None:
     world.run(at(5), {A: "failed"})
     seen = {"first_seen_at": at(1)}
     world.add("customers", id="c1", company_name=" First ", country="DE", internal_identifier="7", **seen)
+    world.add("customers", id="c8-and-more", company_name="First", country="DE", **seen)
     world.add("customers", id="c7", company_name=" ", reseller_id="r2", first_seen_at=at(1), removed_at=at(4))
     world.add("resellers", id="r2", company_name="Second reseller", country="AT", **seen)
     world.add("sku_catalog", sku_id="e2", part_number="E_TWO", official_name="Official two", service_plans=3)
     world.price("e1", "4", "EUR", on(1))
     marts.build(world, now=at(6, 6))
     customers = (
-        ("c1", " First ".strip(), True, "DE", None, None, "7", 1, at(1), at(3), None, True),
-        ("c3", "c3", False, None, None, None, None, 0, at(2), at(3), None, False),
-        ("c7", "c7", False, None, "r2", "Second reseller", None, 0, at(1), None, at(4), False),
+        ("c1", "First", "First (c1)", True, "DE", None, None, "7", 1, at(1), at(3), None, True),
+        ("c3", "c3", "c3", False, None, None, None, None, 0, at(2), at(3), None, False),
+        ("c7", "c7", "c7", False, None, "r2", "Second reseller", None, 0, at(1), None, at(4), False),
+        ("c8-and-more", "First", "First (c8-and-m)", True, "DE", None, None, None, 0, at(1), None, None, False),
     )
     names = (
-        *("customer_id", "customer_name", "is_name_known", "country", "reseller_id", "reseller_name"),
-        *("internal_identifier", "scopes", "first_seen_at", "last_good_at", "removed_at", "is_listed"),
+        *("customer_id", "customer_name", "customer_label", "is_name_known", "country", "reseller_id"),
+        *(
+            "reseller_name",
+            "internal_identifier",
+            "scopes",
+            "first_seen_at",
+            "last_good_at",
+            "removed_at",
+            "is_listed",
+        ),
     )
     assert marts.rows("dim_customers", *names) == in_order(customers)
     skus = (

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -14,6 +15,7 @@ from document_support import without_what_changes
 from support import INSTANCE, Inventory, new_id
 
 from cockpit_source import hooks
+from cockpit_source.demo import run_demo
 from cockpit_source.price_list import parse_price_list
 from cockpit_source.sandbox import CSP_CLIENT, Sandbox
 from cockpit_source.sku_catalog_file import parse_catalog
@@ -87,12 +89,38 @@ def test_path_of_the_readme_works_word_for_word(sandbox: Sandbox, tmp_path: Path
     # four customers of the simulated tenant may not be read
     assert codes == {"check": 0, "load": 3, "status": 0}
     with duckdb.connect(str(tmp_path / "license_inventory.duckdb"), read_only=True) as connection:
+        (scopes,) = connection.execute("SELECT count(*) FROM cockpit.scopes").fetchall()
+    assert scopes == (len(list(sandbox.tenant.scopes(0))),)
+
+
+def test_queries_of_the_documents_find_something_in_a_demo(tmp_path: Path) -> None:
+    assert run_demo(tmp_path / "demo", 5) == 0
+    read_copy = tmp_path / "demo" / "cockpit_demo.read.duckdb"
+    statements = 0
+    with duckdb.connect(str(read_copy), read_only=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for query in re.findall(r"```sql\n(.*?)```", TEXT, re.DOTALL):
             for statement in connection.extract_statements(query):
-                assert connection.execute(statement).fetchall()
-        (scopes,) = connection.execute("SELECT count(*) FROM cockpit.scopes").fetchall()
-    assert scopes == (len(list(sandbox.tenant.scopes(0))),)
+                assert connection.execute(statement).fetchall(), query
+                statements += 1
+    assert statements >= 5
+    today = datetime.now(UTC).date()
+    code = update_readme.read_code("seat-changes", ROOT / "docs" / "marts.md")
+    for written, meant in (
+        ("license_inventory.read.duckdb", str(read_copy)),
+        ("date(2026, 1, 1)", _write_day(today - timedelta(days=4))),
+        ("date(2026, 3, 31)", _write_day(today)),
+    ):
+        assert written in code
+        code = code.replace(written, meant)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "new_customer" in done.stdout
+    assert "contraction" in done.stdout
+
+
+def _write_day(day: date) -> str:
+    return f"date({day.year}, {day.month}, {day.day})"
 
 
 def test_hook_of_the_readme_has_the_members_of_the_code(inventory: Inventory) -> None:

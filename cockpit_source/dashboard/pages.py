@@ -26,6 +26,8 @@ TABS = (
     "Deletions",
 )
 
+_COSTS = "Costs are those of a billing period, by today's prices."
+
 
 class Pages:
     """The pages of one database under one choice of filters."""
@@ -98,8 +100,7 @@ class Pages:
                 "assignment_rate",
                 "Assignment rate",
                 words.share(wanted["assignment_rate"]),
-                f"{words.count(wanted['assigned_seats'])} assigned, "
-                f"{words.count(wanted['unassigned_seats'])} unassigned",
+                words.assignment(wanted),
             ),
         ]
 
@@ -111,9 +112,7 @@ class Pages:
         if len(chosen) == 1:
             return dict(chosen[0])
         if not chosen:
-            return dict.fromkeys(
-                ("total_seats", "assigned_seats", "unassigned_seats", "suspended_seats", "assignment_rate")
-            ) | {"customers": 0, "skus": 0, "row_count": 0}
+            return dict.fromkeys(queries.SUMS) | {"customers": 0, "skus": 0, "row_count": 0}
         return self.one(queries.totals_of_all(self._filters))
 
     def _describe_width(self, wanted: dict[str, Any]) -> str:
@@ -133,11 +132,11 @@ class Pages:
                 f"paid and unassigned, at {words.plural(found['customers'], 'customer')}",
             )
         ]
-        covered = f"{words.share(priced / seats if seats else None)} of the seats have a price"
+        covered = f"a billing period; {words.share(priced / seats if seats else None)} of the seats have a price"
         figures += [
             Card(
                 f"reclaimable_cost_{row['currency']}",
-                f"Cost in {row['currency']}",
+                f"Their cost in {row['currency']}",
                 words.money(row["cost"], row["currency"]),
                 covered,
             )
@@ -208,20 +207,22 @@ class Pages:
     def customers(self) -> mo.Html:
         """A row per customer."""
         return parts.stack(
-            parts.heading("Customers", "Most unassigned seats first. Age is that of the oldest read that counts."),
+            parts.heading(
+                "Customers", f"Most reclaimable seats first. {_COSTS} Age is that of the oldest read that counts."
+            ),
             parts.table(
                 self.rows(queries.customers(self._filters)),
                 "customers",
-                hidden=("customer_id", "read_at"),
+                hidden=("unassigned_seats", "customer_id", "read_at"),
                 empty="No customer fits these filters.",
             ),
         )
 
     def skus(self) -> mo.Html:
         """A row per SKU."""
-        hidden = ("sku_id",) if self._filters.kind == "all" else ("sku_id", "is_free")
+        hidden = ("unassigned_seats", "sku_id", *(() if self._filters.kind == "all" else ("is_free",)))
         return parts.stack(
-            parts.heading("SKUs", "Most unassigned seats first."),
+            parts.heading("SKUs", f"Most reclaimable seats first. {_COSTS}"),
             parts.table(
                 self.rows(queries.skus(self._filters)), "skus", hidden=hidden, empty="No SKU fits these filters."
             ),
@@ -234,7 +235,7 @@ class Pages:
             parts.table(
                 self.rows(queries.resellers(self._filters)),
                 "resellers",
-                hidden=("reseller_id",),
+                hidden=("unassigned_seats", "reseller_id"),
                 empty="No reseller fits these filters.",
             ),
         )

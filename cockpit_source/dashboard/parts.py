@@ -81,6 +81,8 @@ _FORMATS: Mapping[str, Format] = {
     "total_seats": words.count,
     "assigned_seats": words.count,
     "unassigned_seats": words.count,
+    "reclaimable_seats": words.count,
+    "over_assigned_seats": words.count,
     "suspended_seats": words.count,
     "seats_before": words.count,
     "seats_after": words.count,
@@ -107,7 +109,8 @@ _FORMATS: Mapping[str, Format] = {
     "share_holding": words.share,
     "holds": words.yes_or_no,
     "has_active_gdap": words.yes_or_no,
-    "unit_price": lambda value: words.NOT_TOLD if value is None else f"{value:,.2f}",
+    "reclaimable_cost": words.amount,
+    "unit_price": words.amount,
     "is_free": lambda value: "free" if value else "paid",
 }
 _LEFT = frozenset({"kind", "is_free", "holds", "has_active_gdap"})
@@ -121,6 +124,9 @@ _HEADINGS = {
     "total_seats": "seats",
     "assigned_seats": "assigned",
     "unassigned_seats": "unassigned",
+    "reclaimable_seats": "reclaimable",
+    "over_assigned_seats": "over-assigned",
+    "reclaimable_cost": "cost of reclaimable",
     "suspended_seats": "suspended",
     "assignment_rate": "assignment rate",
     "age_hours": "age",

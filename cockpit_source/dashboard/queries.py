@@ -1,7 +1,8 @@
 """The SQL of every page: text and values.
 
 Every query reads the marts only; `sql` needs no dataset, and `values` go beside it. Rates are ratios of sums, over
-rows that tell both numbers.
+rows that tell both numbers. `unassigned_seats` is net, as in `metrics`: what is over-assigned is set off. Pages show
+the two numbers that it is the difference of.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from cockpit_source.dashboard.filters import Filters
-from cockpit_source.marts import MartOptions, seat_changes_sql
+from cockpit_source.marts import seat_changes_sql
 
 HISTORY_SPAN_DAYS = 91
 HISTORY_STEPS = 9
@@ -24,17 +25,26 @@ CHANGE_KINDS = ("new_customer", "new_sku", "expansion", "contraction", "lost_sku
 
 _IDS = ("reseller_id", "provider_instance_id", "customer_id", "sku_id", "is_free")
 _NAMED = (*_IDS, "customer_name")
+_CUSTOMER = ("reseller_id", "provider_instance_id", "customer_id", "customer_name")
+LABELS = "(SELECT tenant, customer_id, customer_label FROM dim_customers)"
+_RECLAIMABLE = "sum(unassigned_seats) FILTER (unassigned_seats > 0 AND NOT is_free)::BIGINT AS reclaimable_seats"
 _SUMS = """
        sum(total_seats)::BIGINT AS total_seats,
        sum(assigned_seats)::BIGINT AS assigned_seats,
        sum(unassigned_seats)::BIGINT AS unassigned_seats,
        sum(assigned_seats) FILTER (total_seats IS NOT NULL)
            / nullif(sum(total_seats) FILTER (assigned_seats IS NOT NULL), 0) AS assignment_rate,
+       sum(-unassigned_seats) FILTER (unassigned_seats < 0)::BIGINT AS over_assigned_seats,
        sum(suspended_seats)::BIGINT AS suspended_seats"""
 
+SUMS = (
+    *("total_seats", "assigned_seats", "unassigned_seats", "assignment_rate"),
+    *("reclaimable_seats", "over_assigned_seats", "suspended_seats"),
+)
 
 _COUNTED = f"""count(*) AS row_count, count(DISTINCT (tenant, customer_id)) AS customers,
-       count(DISTINCT sku_id) AS skus, min(observed_at) AS oldest_read,{_SUMS}"""
+       count(DISTINCT sku_id) AS skus, min(observed_at) AS oldest_read,
+       {_RECLAIMABLE},{_SUMS}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,7 @@ def reclaimable(filters: Filters) -> Query:
 
     Seats without a price are in the row of all only, as the difference to `priced_seats`.
     """
-    where = filters.where("reseller_id", "provider_instance_id", "customer_id", "customer_name", "sku_id")
+    where = filters.where(*_CUSTOMER, "sku_id")
     sql = f"""
 SELECT grouping(currency) = 1 AS is_all, currency,
        coalesce(sum(reclaimable_seats), 0)::BIGINT AS reclaimable_seats,
@@ -128,7 +138,7 @@ ORDER BY is_all DESC, cost DESC NULLS LAST, currency"""
 
 def coverage(filters: Filters) -> Query:
     """How many listed scopes were read well, and how old the data are."""
-    where = filters.where("reseller_id", "provider_instance_id", "customer_id", "customer_name", extra=["is_listed"])
+    where = filters.where(*_CUSTOMER, extra=["is_listed"])
     sql = f"""
 SELECT count(*) AS listed, count(*) FILTER (state = 'good') AS good, count(*) FILTER (state = 'stale') AS stale,
        count(*) FILTER (state = 'never read') AS never_read,
@@ -168,12 +178,12 @@ def _daily(filters: Filters, period: str) -> str:
 
 
 def unassigned_by_sku(filters: Filters) -> Query:
-    """The ten SKUs with most unassigned seats."""
+    """The ten SKUs with most unassigned seats; what is over-assigned elsewhere is not set off."""
     sql = f"""
 SELECT sku_id, coalesce(min(sku_name), sku_id) AS sku_name, sum(unassigned_seats)::BIGINT AS unassigned_seats,
        sum(assigned_seats)::BIGINT AS assigned_seats
-FROM {_inventory(filters)}
-GROUP BY sku_id HAVING sum(unassigned_seats) > 0 ORDER BY unassigned_seats DESC, sku_name LIMIT 10"""
+FROM {_inventory(filters)} WHERE unassigned_seats > 0
+GROUP BY sku_id ORDER BY unassigned_seats DESC, sku_name LIMIT 10"""
     return Query(sql, filters.values)
 
 
@@ -192,45 +202,71 @@ FROM checks ORDER BY tenant, check_name"""
 
 # ---- customers, SKUs, resellers
 
+_MOST_FIRST = "reclaimable_seats DESC NULLS LAST, unassigned_seats DESC NULLS LAST"
+
+
+def _costs(filters: Filters, *keys: str) -> str:
+    """What the reclaimable seats cost now, by `keys`, in brackets.
+
+    Costs of several currencies are not added: there is none then, and "several" in place of the currency. There is
+    none either on an earlier day, since prices are those of today, nor where only free SKUs are shown.
+    """
+    is_known = filters.day is None and filters.kind != "free"
+    where = filters.where(*_CUSTOMER, "sku_id", extra=[] if is_known else ["false"])
+    return f"""(
+    SELECT {", ".join(keys)}, CASE WHEN count(DISTINCT currency) = 1 THEN sum(reclaimable_cost)::DOUBLE END AS cost,
+           CASE WHEN count(DISTINCT currency) > 1 THEN 'several' ELSE min(currency) END AS currency
+    FROM fct_reclaimable_seats {where}
+    GROUP BY {", ".join(keys)}
+)"""
+
 
 def customers(filters: Filters) -> Query:
     """A row per customer."""
     sql = f"""
-SELECT coalesce(min(d.customer_name), customer_id) AS customer, min(d.reseller_name) AS reseller,
-       min(d.country) AS country, count(DISTINCT i.sku_id) AS skus,{_SUMS},
-       min(observed_at) AS read_at, max(age_hours) AS age_hours, customer_id
+SELECT coalesce(min(d.customer_label), i.customer_id) AS customer, {_RECLAIMABLE},
+       min(p.cost) AS reclaimable_cost, min(p.currency) AS currency,{_SUMS},
+       count(DISTINCT i.sku_id) AS skus, min(d.reseller_name) AS reseller, min(d.country) AS country,
+       min(observed_at) AS read_at, max(age_hours) AS age_hours, i.customer_id
 FROM {_inventory(filters)} AS i
-LEFT JOIN (SELECT tenant, customer_id, customer_name, reseller_name, country FROM dim_customers) AS d
-    USING (tenant, customer_id)
-GROUP BY tenant, customer_id
-ORDER BY unassigned_seats DESC NULLS LAST, customer, customer_id"""
+LEFT JOIN (SELECT tenant, customer_id, customer_label, reseller_name, country FROM dim_customers) AS d
+    ON d.tenant = i.tenant AND d.customer_id = i.customer_id
+LEFT JOIN {_costs(filters, "tenant", "customer_id")} AS p
+    ON p.tenant = i.tenant AND p.customer_id = i.customer_id
+GROUP BY i.tenant, i.customer_id
+ORDER BY {_MOST_FIRST}, customer, i.customer_id"""
     return Query(sql, filters.values)
 
 
 def skus(filters: Filters) -> Query:
     """A row per SKU."""
     sql = f"""
-SELECT coalesce(min(d.sku_name), i.sku_id) AS product, min(d.part_number) AS part_number, i.is_free,
-       count(DISTINCT (i.tenant, i.customer_id)) AS customers,{_SUMS},
-       min(d.unit_price) AS unit_price, min(d.currency) AS currency,
+SELECT coalesce(min(d.sku_name), i.sku_id) AS product, i.is_free, {_RECLAIMABLE},
+       min(p.cost) AS reclaimable_cost, min(d.currency) AS currency, min(d.unit_price) AS unit_price,{_SUMS},
+       count(DISTINCT (i.tenant, i.customer_id)) AS customers, min(d.part_number) AS part_number,
        min(d.first_seen_date) AS first_seen, max(d.last_seen_date) AS last_seen, i.sku_id
 FROM {_inventory(filters)} AS i
 LEFT JOIN (SELECT tenant, sku_id AS id, sku_name, part_number, unit_price, currency, first_seen_date, last_seen_date
            FROM dim_skus) AS d ON d.id = i.sku_id AND d.tenant = i.tenant
+LEFT JOIN {_costs(filters, "sku_id")} AS p ON p.sku_id = i.sku_id AND NOT i.is_free
 GROUP BY i.sku_id, i.is_free
-ORDER BY unassigned_seats DESC NULLS LAST, product, i.sku_id"""
+ORDER BY {_MOST_FIRST}, product, i.sku_id"""
     return Query(sql, filters.values)
 
 
 def resellers(filters: Filters) -> Query:
     """A row per reseller; customers without one are together in a row."""
     sql = f"""
-SELECT coalesce(min(d.reseller_name), reseller_id, 'No reseller (direct)') AS reseller, min(d.country) AS country,
-       count(DISTINCT (i.tenant, i.customer_id)) AS customers, count(DISTINCT i.sku_id) AS skus,{_SUMS},
-       max(i.age_hours) AS age_hours, reseller_id
+SELECT coalesce(min(d.reseller_name), i.reseller_id, 'No reseller (direct)') AS reseller, {_RECLAIMABLE},
+       min(p.cost) AS reclaimable_cost, min(p.currency) AS currency,{_SUMS},
+       count(DISTINCT (i.tenant, i.customer_id)) AS customers, count(DISTINCT i.sku_id) AS skus,
+       min(d.country) AS country, max(i.age_hours) AS age_hours, i.reseller_id
 FROM {_inventory(filters)} AS i
-LEFT JOIN (SELECT tenant, reseller_id, reseller_name, country FROM dim_resellers) AS d USING (tenant, reseller_id)
-GROUP BY i.tenant, reseller_id
+LEFT JOIN (SELECT tenant, reseller_id, reseller_name, country FROM dim_resellers) AS d
+    ON d.tenant = i.tenant AND d.reseller_id = i.reseller_id
+LEFT JOIN {_costs(filters, "tenant", "reseller_id")} AS p
+    ON p.tenant = i.tenant AND p.reseller_id IS NOT DISTINCT FROM i.reseller_id
+GROUP BY i.tenant, i.reseller_id
 ORDER BY total_seats DESC NULLS LAST, reseller"""
     return Query(sql, filters.values)
 
@@ -242,10 +278,10 @@ def change_rows(filters: Filters, from_date: date, to_date: date) -> Query:
     """Changes between two days, a row per customer, provider instance and SKU, the largest first."""
     source, values = changes_between(filters, from_date, to_date)
     sql = f"""
-SELECT c.kind, coalesce(d.customer_name, c.customer_id) AS customer, c.sku_name AS product,
+SELECT c.kind, coalesce(d.customer_label, c.customer_id) AS customer, c.sku_name AS product,
        c.seats_before, c.seats_after, c.seat_change, c.assigned_before, c.assigned_after,
        c.customer_id, c.provider_instance_id, c.reseller_id, c.sku_id
-FROM {source} AS c LEFT JOIN dim_customers AS d USING (tenant, customer_id)
+FROM {source} AS c LEFT JOIN {LABELS} AS d USING (tenant, customer_id)
 ORDER BY abs(c.seat_change) DESC, customer, product, c.provider_instance_id"""
     return Query(sql, values)
 
@@ -254,7 +290,7 @@ def changes_between(filters: Filters, from_date: date, to_date: date) -> tuple[s
     """The rows of the changes between two days, in brackets, and the values that they name."""
     span = (to_date - from_date).days
     if span not in VIEWED_SPANS:
-        between = seat_changes_sql(from_date, to_date, MartOptions(), str)
+        between = seat_changes_sql(from_date, to_date)
         return f"(SELECT * FROM ({between}) {filters.where(*_IDS)})", filters.values
     where = filters.where(*_IDS, extra=["to_date = $to_date", "span_days = $span"])
     return f"(SELECT * FROM fct_seat_changes {where})", filters.values | {"to_date": to_date, "span": span}
@@ -266,32 +302,30 @@ def changes_between(filters: Filters, from_date: date, to_date: date) -> tuple[s
 def attention_rows(filters: Filters) -> Query:
     """What needs attention, a row per customer, provider instance, SKU and kind."""
     sql = f"""
-SELECT kind, coalesce(customer_name, customer_id) AS customer, provider_instance_name AS provider_instance,
+SELECT kind, coalesce(d.customer_label, customer_id) AS customer, provider_instance_name AS provider_instance,
        sku_name AS product, total_seats, assigned_seats, suspended_seats, detail, observed_at AS read_at, age_hours,
        customer_id, provider_instance_id, sku_id
-FROM attention {filters.where(*_ATTENTION)}
+FROM (SELECT * FROM attention {filters.where(*_CUSTOMER, "sku_id")})
+LEFT JOIN {LABELS} AS d USING (tenant, customer_id)
 ORDER BY kind, customer, product, provider_instance_id"""
     return Query(sql, filters.values)
 
 
-_ATTENTION = ("reseller_id", "provider_instance_id", "customer_id", "customer_name", "sku_id")
-_SCOPE = ("reseller_id", "provider_instance_id", "customer_id", "customer_name")
-
-
 def scope_states(filters: Filters) -> Query:
     """Scopes, a row per state."""
-    sql = f"SELECT state, count(*) AS scopes FROM scope_health {filters.where(*_SCOPE)} GROUP BY state ORDER BY state"
+    where = filters.where(*_CUSTOMER)
+    sql = f"SELECT state, count(*) AS scopes FROM scope_health {where} GROUP BY state ORDER BY state"
     return Query(sql, filters.values)
 
 
 def scope_rows(filters: Filters, *, only_bad: bool) -> Query:
     """Scopes, the longest not read first; without those that were read well, when `only_bad`."""
-    where = filters.where(*_SCOPE, extra=["state <> 'good'"] if only_bad else [])
+    where = filters.where(*_CUSTOMER, extra=["state <> 'good'"] if only_bad else [])
     sql = f"""
-SELECT state, coalesce(customer_name, customer_id) AS customer, provider_instance_name AS provider_instance,
+SELECT state, coalesce(d.customer_label, customer_id) AS customer, provider_instance_name AS provider_instance,
        reseller_name AS reseller, last_outcome, http_status, reason, failing_runs, last_good_at, age_hours,
        has_active_gdap, delisted_at, scope_key
-FROM scope_health {where}
+FROM (SELECT * FROM scope_health {where}) LEFT JOIN {LABELS} AS d USING (tenant, customer_id)
 ORDER BY age_hours DESC NULLS FIRST, customer, scope_key"""
     return Query(sql, filters.values)
 

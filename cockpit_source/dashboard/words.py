@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from html import escape
 from typing import Any
@@ -20,7 +21,7 @@ KINDS = {
     "full": "Full",
     "unassigned_30_days": "Unassigned for 30 days",
     "sudden_change": "Sudden change",
-    "stale": "Stale",
+    "stale": "Stale or never read",
     "unknown_name": "Unknown name",
 }
 
@@ -42,9 +43,14 @@ def share(ratio: float | None) -> str:
     return NOT_TOLD if ratio is None else f"{100 * ratio:,.1f} %"
 
 
-def money(amount: float | None, currency: str) -> str:
+def amount(value: float | None) -> str:
+    """1,234.50, or a dash."""
+    return NOT_TOLD if value is None else f"{value:,.2f}"
+
+
+def money(value: float | None, currency: str) -> str:
     """EUR 1,234.50"""
-    return NOT_TOLD if amount is None else f"{currency} {amount:,.2f}"
+    return NOT_TOLD if value is None else f"{currency} {amount(value)}"
 
 
 def age(hours: float | None) -> str:
@@ -73,6 +79,18 @@ def moment_and_age(time: datetime | None) -> str:
 def kind(name: str) -> str:
     """The words for a kind of change or of attention."""
     return KINDS.get(name, name.replace("_", " ").capitalize())
+
+
+def assignment(sums: Mapping[str, int | None]) -> str:
+    """90 assigned, 12 unassigned, 2 over-assigned."""
+    return f"{count(sums['assigned_seats'])} assigned, {not_assigned(sums)}"
+
+
+def not_assigned(sums: Mapping[str, int | None]) -> str:
+    """12 unassigned, 2 over-assigned: of sums whose unassigned seats are net of over-assigned ones."""
+    net, over = sums["unassigned_seats"], sums["over_assigned_seats"] or 0
+    told = f"{count(None if net is None else net + over)} unassigned"
+    return f"{told}, {count(over)} over-assigned" if over else told
 
 
 def yes_or_no(answer: bool | None) -> str:

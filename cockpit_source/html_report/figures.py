@@ -83,7 +83,9 @@ class Figures:
             "simulated": [run for run in runs if is_loopback(run["base_url"])],
             "first_day": first_day,
             "last_day": last_day,
-            "totals": totals.get(False, dict.fromkeys(_TOTALS) | {"customers": 0, "skus": 0, "row_count": 0}),
+            "totals": totals.get(
+                False, dict.fromkeys((*shared.SUMS, "oldest_read")) | {"customers": 0, "skus": 0, "row_count": 0}
+            ),
             "free_totals": totals.get(True),
             "reclaimable": self._reclaimable(),
             "coverage": self._all(shared.coverage(_EVERYTHING))[0],
@@ -164,6 +166,3 @@ def _seats_concerned(row: Row) -> float:
         case "suspended_but_assigned":
             return float(suspended)
     return float(total)
-
-
-_TOTALS = ("total_seats", "assigned_seats", "unassigned_seats", "suspended_seats", "assignment_rate", "oldest_read")

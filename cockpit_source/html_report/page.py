@@ -33,7 +33,8 @@ def _environment() -> Environment:
         "moment": words.moment,
         "kind": words.kind,
         "cell": words.cell,
-        "amount": _amount,
+        "amount": words.amount,
+        "not_assigned": words.not_assigned,
         "day": _day,
         "short_day": _short_day,
     }
@@ -56,8 +57,3 @@ def _day(value: date | None) -> str:
 def _short_day(value: date) -> str:
     """31 Jan"""
     return f"{value.day} {value:%b}"
-
-
-def _amount(value: float | None) -> str:
-    """1,234.50"""
-    return words.NOT_TOLD if value is None else f"{value:,.2f}"

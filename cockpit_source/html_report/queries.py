@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from cockpit_source.dashboard.filters import Filters
-from cockpit_source.dashboard.queries import Query, changes_between
+from cockpit_source.dashboard.queries import LABELS, Query, changes_between
 
 
 def last_runs() -> Query:
@@ -46,10 +46,11 @@ GROUP BY sku_id ORDER BY total_seats DESC NULLS LAST, product, sku_id"""
 def unread_scopes() -> Query:
     """Listed scopes that the last run did not read well, the oldest first."""
     return Query(
-        """
-SELECT state, coalesce(customer_name, customer_id) AS customer, provider_instance_name AS provider_instance,
+        f"""
+SELECT state, coalesce(d.customer_label, customer_id) AS customer, provider_instance_name AS provider_instance,
        reseller_name AS reseller, http_status, coalesce(reason, last_outcome) AS reason, failing_runs, last_good_at,
        age_hours
-FROM scope_health WHERE is_listed AND state <> 'good'
+FROM (SELECT * FROM scope_health WHERE is_listed AND state <> 'good')
+LEFT JOIN {LABELS} AS d USING (tenant, customer_id)
 ORDER BY age_hours DESC NULLS FIRST, customer, scope_key"""
     )

@@ -42,6 +42,9 @@ class MartOptions:
     as_of: datetime | None = None
 
 
+_DEFAULTS = MartOptions()
+
+
 class _Renderer:
     """Renders templates of the package; `found` holds the views that the last one names."""
 
@@ -90,8 +93,13 @@ def render_marts(options: MartOptions, naming: Callable[[str], str]) -> list[Mar
     return [Mart(_SEED, _seed_sql()), *(Mart(name, sql[name]) for name in _in_order(needs))]
 
 
-def seat_changes_sql(from_date: date, to_date: date, options: MartOptions, naming: Callable[[str], str]) -> str:
-    """One SELECT with the columns of `fct_seat_changes` between any two UTC days of `fct_daily_inventory`."""
+def seat_changes_sql(
+    from_date: date, to_date: date, options: MartOptions = _DEFAULTS, naming: Callable[[str], str] = str
+) -> str:
+    """One SELECT with the columns of `fct_seat_changes` between any two UTC days of `fct_daily_inventory`.
+
+    `naming` makes a name of the dataset out of a plain one; by default it stays plain, as after `USE cockpit`.
+    """
     days = {"from_date": from_date.isoformat(), "to_date": to_date.isoformat()}
     template = _folder().joinpath("analyses", "seat_changes_between.sql").read_text("utf-8")
     return _Renderer(options, naming, days).render(template)

@@ -28,7 +28,9 @@ def marts(
     dataset: Dataset = "cockpit",
     price_list: Annotated[
         Path | None,
-        typer.Option(help="CSV with sku_id, unit_price, currency, valid_from; stays until another comes."),
+        typer.Option(
+            help="CSV with sku_id, unit_price, currency, valid_from; for this once where one is configured."
+        ),
     ] = None,
     sku_catalog: Annotated[
         str | None, typer.Option(help="Path or https address of Microsoft's table of product names, as CSV.")
@@ -48,6 +50,7 @@ def marts(
     from cockpit_source.marts.refresh import refresh_marts
     from cockpit_source.marts_report import print_marts
     from cockpit_source.pipeline import create_pipeline
+    from cockpit_source.reference_data import describe_overridden
     from cockpit_source.report import create_console
 
     settings = resolve_mart_settings(
@@ -57,7 +60,13 @@ def marts(
     )
     pipeline = create_pipeline(settings.tenant_key, destination=destination, database=database, dataset=dataset)
     notes = create_console(stderr=True)
-    result = refresh_marts(pipeline, settings, note=lambda text: notes.print(text, soft_wrap=True))
+
+    def note(text: str) -> None:
+        notes.print(text, markup=False, soft_wrap=True)
+
+    result = refresh_marts(pipeline, settings, note=note)
+    for told in describe_overridden(settings):
+        note(told)
     if as_json:
         create_console().print_json(data=result.to_dict())
     else:

@@ -142,6 +142,44 @@ def test_prices_of_what_nobody_holds_are_warned_of(inventory: Inventory, tmp_pat
     assert [note.startswith(warning) for note in progress.notes] == [True]
 
 
+def test_list_of_an_option_is_told_not_to_last_where_another_is_configured(
+    inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, price in (("usual", "36.00"), ("other", "99.00")):
+        (tmp_path / f"{name}.csv").write_text(PRICES.replace("36.00", price))
+    # none is configured: it stays
+    assert run_marts(inventory, "--price-list", tmp_path / "other.csv").stderr == ""
+    assert read_copy(inventory, "SELECT unit_price::INTEGER FROM cockpit.sku_prices") == [(99,)]
+    config = tmp_path / ".dlt" / "config.toml"
+    config.write_text(config.read_text() + 'price_list = "usual.csv"\n')
+    # it goes by what the names lead to, whatever the current folder
+    monkeypatch.chdir(tmp_path / ".dlt")
+    assert run_marts(inventory, "--price-list", "../usual.csv").stderr == ""
+    monkeypatch.chdir(tmp_path)
+    ran = run_marts(inventory, "--price-list", "other.csv")
+    assert ran.stderr == (
+        f"The configuration names another list than --price-list: {tmp_path}/usual.csv. The next `cockpit marts`, or "
+        f"load with refresh_marts, loads it again in place of {tmp_path}/other.csv. To keep this one, name it as "
+        "price_list in .dlt/config.toml.\n"
+    )
+    monkeypatch.setenv("SOURCES__COCKPIT__PRICE_LIST", "usual.csv")
+    told = run_marts(inventory, "--price-list", "other.csv", "--json")
+    assert told.stderr.endswith("name it as price_list in SOURCES__COCKPIT__PRICE_LIST.\n")
+    assert json.loads(told.stdout)["prices"]["priced_skus"] == 1
+    # as it said
+    assert run_marts(inventory).stderr == ""
+    assert read_copy(inventory, "SELECT unit_price::INTEGER FROM cockpit.sku_prices") == [(36,)]
+
+
+def test_catalogue_of_an_option_is_told_of_too(inventory: Inventory, tmp_path: Path) -> None:
+    config = tmp_path / ".dlt" / "config.toml"
+    config.write_text(config.read_text() + 'sku_catalog = "https://example.com/names.csv?key=secret"\n')
+    ran = run_marts(inventory, "--sku-catalog", ROOT / "tests" / "product_names.csv")
+    assert ran.stderr.startswith(
+        "The configuration names another list than --sku-catalog: https://example.com/names.csv. The next"
+    )
+
+
 def test_a_load_that_runs_is_left_alone(inventory: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
     with ExitStack() as stack:
         stack.enter_context(one_runner(inventory.pipeline()))

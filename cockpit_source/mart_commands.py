@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +11,14 @@ import typer
 
 from cockpit_source.command_options import AsJson, Database, Dataset, Destination, Project, enter_project
 from cockpit_source.errors import ConfigurationError
+from cockpit_source.values import abbreviate, read_date
+
+
+def _read_day(text: str) -> date:
+    try:
+        return read_date(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{abbreviate(text)} {error}") from None
 
 
 def add_mart_commands(app: typer.Typer) -> None:
@@ -141,9 +149,11 @@ def export(
     destination: Destination = "duckdb",
     dataset: Dataset = "cockpit",
     since: Annotated[
-        datetime | None,
+        date | None,
         typer.Option(
-            formats=["%Y-%m-%d"], help="First day of fct_daily_inventory, fct_daily_totals and fct_seat_changes."
+            parser=_read_day,
+            metavar="YYYY-MM-DD",
+            help="First day of fct_daily_inventory, fct_daily_totals and fct_seat_changes.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -158,8 +168,7 @@ def export(
     from cockpit_source.export import export_marts, print_exported
     from cockpit_source.report import create_console
 
-    day = None if since is None else since.date()
-    exported = export_marts(out.absolute(), destination=destination, database=database, dataset=dataset, since=day)
+    exported = export_marts(out.absolute(), destination=destination, database=database, dataset=dataset, since=since)
     if as_json:
         create_console().print_json(data=exported.to_dict())
     else:

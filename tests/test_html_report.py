@@ -244,8 +244,9 @@ def test_says_what_is_missing(world: World, tmp_path: Path) -> None:
             connection.execute("DROP VIEW cockpit.attention")
         assert publish_read_copy(database, "test", wait_seconds=5, note=print)
         message = refused(*command, "--database", database)
-        assert "(attention)" in message
-        assert "`cockpit marts`" in message
+        assert message.startswith("Error: The marts are not built. ")
+        # the way out comes before what is only for looking things up
+        assert message.endswith("Run `cockpit marts`, with the same --project and --database. Missing: attention.\n")
         read_copy_path(database).write_bytes(b"no database")
         assert "cannot be read" in refused(*command, "--database", database)
         read_copy_path(database).unlink()

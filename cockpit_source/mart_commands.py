@@ -129,6 +129,8 @@ def report(
 ) -> None:
     """Write the overview as one HTML file to mail or print. Reads the published copy only; calls no API.
 
+    Without --out it is report.html in the current folder, and replaces the one that is there.
+
     The file opens anywhere without a network: seats, changes, customers, SKUs, resellers, what needs attention, what
     was not read, and what each figure means.
 

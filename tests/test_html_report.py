@@ -253,6 +253,15 @@ def test_says_what_is_missing(world: World, tmp_path: Path) -> None:
         assert "docs/bi.md" in refused(*command, "--destination", "postgres")
 
 
+def test_without_out_it_lies_in_the_current_folder(world: World, tmp_path: Path) -> None:
+    (tmp_path / "project" / ".dlt").mkdir(parents=True)
+    ran = run(tmp_path, "report", "--project", "project", "--database", world.database)
+    assert (ran.returncode, sorted(path.name for path in tmp_path.rglob("*.html"))) == (0, ["report.html"])
+    assert f"Report written to {tmp_path / 'report.html'} (" in ran.stdout
+    told = " ".join(run(tmp_path, "report", "--help").stdout.split())
+    assert "Without --out it is report.html in the current folder" in told
+
+
 def test_a_report_that_cannot_be_written_leaves_the_one_before(world: World, tmp_path: Path) -> None:
     ran = run(tmp_path, "report", "--database", world.database, "--out", "none/report.html")
     assert ran.returncode == 2

@@ -42,6 +42,7 @@ from cockpit_source.settings import (
 
 # sections of their own below [sources.cockpit], read by other parts
 _SUBSECTIONS = frozenset({"deletions"})
+_FILES = ("secrets.toml", "config.toml")
 
 
 def resolve_settings(**overrides: Any) -> Settings:
@@ -58,7 +59,8 @@ def resolve_settings(**overrides: Any) -> Settings:
     ignored = _SCOPE_KEYS if _SCOPE_KEYS & set(given) else frozenset[str]()
     configured = {name: _read(name) for name in KEYS if name not in ignored}
     misplaced = find_misplaced_secrets(SECTION, KEYS)
-    return build_settings({**configured, **misplaced, **given}, unknown=unknown, misplaced=sorted(misplaced))
+    with _hinting_at_project():
+        return build_settings({**configured, **misplaced, **given}, unknown=unknown, misplaced=sorted(misplaced))
 
 
 _SCOPE_KEYS = frozenset({*SCOPE_LISTS, *SCOPE_WAYS})
@@ -72,7 +74,8 @@ def resolve_tenant_key() -> str:
     Raises:
         ConfigurationError: neither `tenant_key` nor `tenant` is given, or the one that counts is wrong.
     """
-    return read_tenant_key({name: _read(name) for name in ("tenant_key", "tenant")})
+    with _hinting_at_project():
+        return read_tenant_key({name: _read(name) for name in ("tenant_key", "tenant")})
 
 
 def resolve_mart_settings(**overrides: Any) -> MartSettings:
@@ -82,14 +85,30 @@ def resolve_mart_settings(**overrides: Any) -> MartSettings:
         ConfigurationError: a key of `MART_KEYS` is wrong, or there is no tenant.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
-    return read_mart_settings({name: _read(name) for name in MART_KEYS} | given)
+    with _hinting_at_project():
+        return read_mart_settings({name: _read(name) for name in MART_KEYS} | given)
+
+
+@contextmanager
+def _hinting_at_project() -> Iterator[None]:
+    """Where the folder has no configuration at all, an error says that it may be the wrong folder."""
+    try:
+        yield
+    except ConfigurationError as error:
+        settings = Path(_run_context().settings_dir).absolute()
+        if any((settings / name).is_file() for name in _FILES):
+            raise
+        raise ConfigurationError(
+            f"{error}\nThere is no configuration file in {settings}. Where it is elsewhere, name the folder that "
+            "holds .dlt: --project DIR."
+        ) from None
 
 
 def configuration_files() -> list[tuple[Path, bool]]:
     """The files that dlt looks into, in order, each with whether it exists."""
     context = _run_context()
     folders = dict.fromkeys((Path(context.settings_dir), Path(context.global_dir)))
-    files = [folder / name for folder in folders for name in ("secrets.toml", "config.toml")]
+    files = [folder / name for folder in folders for name in _FILES]
     return [(file.absolute(), file.is_file()) for file in files]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import duckdb
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from cockpit_source.dashboard.database import ShownDatabase
 from cockpit_source.errors import ConfigurationError, WarehouseError
 from cockpit_source.marts import MartOptions, is_public, render_marts
 from cockpit_source.read_copy import open_read_copy
@@ -59,12 +60,14 @@ def export_marts(
     `since` leaves earlier days out of the marts that grow with the history.
 
     Raises:
-        ConfigurationError: the destination has no read copy, or `out` cannot be written.
+        ConfigurationError: the destination has no read copy, `since` lies after all days, or `out` cannot be written.
         WarehouseError: there is no read copy, nothing was loaded, or the marts are not built.
     """
     with open_read_copy(destination, database, dataset, what="The export") as shown:
-        _make_folder(out)
         try:
+            if since:
+                _require_days(shown, since)
+            _make_folder(out)
             with _connect(shown.path, dataset, out) as connection:
                 found = tuple(_export(connection, name, out, since) for name in _mart_names())
         except duckdb.Error as error:
@@ -91,6 +94,17 @@ def print_exported(exported: Exported, console: Console) -> None:
 
 def _mart_names() -> list[str]:
     return sorted(mart.name for mart in render_marts(MartOptions(), str) if is_public(mart.name))
+
+
+def _require_days(shown: ShownDatabase, since: date) -> None:
+    (found,) = shown.query("SELECT max(compared_on) AS last_day FROM int_days").to_pylist()
+    today = datetime.now(UTC).date()
+    last: date = max(found["last_day"] or today, today)
+    if since > last:
+        raise ConfigurationError(
+            f"--since {since} is after the last day of the data, {last}, so that the marts of days would be empty. "
+            "Give that day or an earlier one. Nothing was written."
+        )
 
 
 def _make_folder(out: Path) -> None:

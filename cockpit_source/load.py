@@ -210,7 +210,7 @@ def _refresh_marts(pipeline: dlt.Pipeline, settings: Settings, lock: RunnerLock,
     from cockpit_source.marts.refresh import refresh_locked
 
     try:
-        progress.notes.extend(refresh_locked(pipeline, settings, lock).reference.notes)
+        progress.notes.extend(refresh_locked(pipeline, settings, lock).notes)
     except CockpitError as error:
         progress.notes.append(f"The marts were not refreshed; the load is not affected. {error}")
 

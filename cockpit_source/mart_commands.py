@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +11,14 @@ import typer
 
 from cockpit_source.command_options import AsJson, Database, Dataset, Destination, Project, enter_project
 from cockpit_source.errors import ConfigurationError
+from cockpit_source.values import abbreviate, read_date
+
+
+def _read_day(text: str) -> date:
+    try:
+        return read_date(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{abbreviate(text)} {error}") from None
 
 
 def add_mart_commands(app: typer.Typer) -> None:
@@ -28,7 +36,9 @@ def marts(
     dataset: Dataset = "cockpit",
     price_list: Annotated[
         Path | None,
-        typer.Option(help="CSV with sku_id, unit_price, currency, valid_from; stays until another comes."),
+        typer.Option(
+            help="CSV with sku_id, unit_price, currency, valid_from; for this once where one is configured."
+        ),
     ] = None,
     sku_catalog: Annotated[
         str | None, typer.Option(help="Path or https address of Microsoft's table of product names, as CSV.")
@@ -48,6 +58,7 @@ def marts(
     from cockpit_source.marts.refresh import refresh_marts
     from cockpit_source.marts_report import print_marts
     from cockpit_source.pipeline import create_pipeline
+    from cockpit_source.reference_data import describe_overridden
     from cockpit_source.report import create_console
 
     settings = resolve_mart_settings(
@@ -57,7 +68,13 @@ def marts(
     )
     pipeline = create_pipeline(settings.tenant_key, destination=destination, database=database, dataset=dataset)
     notes = create_console(stderr=True)
-    result = refresh_marts(pipeline, settings, note=lambda text: notes.print(text, soft_wrap=True))
+
+    def note(text: str) -> None:
+        notes.print(text, markup=False, soft_wrap=True)
+
+    result = refresh_marts(pipeline, settings, note=note)
+    for told in describe_overridden(settings):
+        note(told)
     if as_json:
         create_console().print_json(data=result.to_dict())
     else:
@@ -112,6 +129,8 @@ def report(
 ) -> None:
     """Write the overview as one HTML file to mail or print. Reads the published copy only; calls no API.
 
+    Without --out it is report.html in the current folder, and replaces the one that is there.
+
     The file opens anywhere without a network: seats, changes, customers, SKUs, resellers, what needs attention, what
     was not read, and what each figure means.
 
@@ -132,9 +151,11 @@ def export(
     destination: Destination = "duckdb",
     dataset: Dataset = "cockpit",
     since: Annotated[
-        datetime | None,
+        date | None,
         typer.Option(
-            formats=["%Y-%m-%d"], help="First day of fct_daily_inventory, fct_daily_totals and fct_seat_changes."
+            parser=_read_day,
+            metavar="YYYY-MM-DD",
+            help="First day of fct_daily_inventory, fct_daily_totals and fct_seat_changes.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -149,8 +170,7 @@ def export(
     from cockpit_source.export import export_marts, print_exported
     from cockpit_source.report import create_console
 
-    day = None if since is None else since.date()
-    exported = export_marts(out.absolute(), destination=destination, database=database, dataset=dataset, since=day)
+    exported = export_marts(out.absolute(), destination=destination, database=database, dataset=dataset, since=since)
     if as_json:
         create_console().print_json(data=exported.to_dict())
     else:

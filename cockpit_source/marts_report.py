@@ -10,7 +10,7 @@ from cockpit_source.report import create_table
 
 
 def print_marts(result: MartsResult, console: Console) -> None:
-    """The reference tables and the views, and what was noted about the lists."""
+    """The reference tables and the views, what was noted about the lists, and how far the prices reach."""
     table = create_table("reference table", "rows", "", right=("rows",))
     for reference in result.reference.tables:
         table.add_row(reference.name, f"{reference.rows:,}", _STATES[reference.state])
@@ -18,6 +18,9 @@ def print_marts(result: MartsResult, console: Console) -> None:
     console.print()
     for note in result.reference.notes:
         console.print(f"Note: {note}", markup=False, soft_wrap=True)
+    if result.prices:
+        warning = result.prices.warning
+        console.print(f"Warning: {warning}" if warning else result.prices.describe(), soft_wrap=True)
     marts = result.marts
     console.print(f"Views: {', '.join(marts.public)}", soft_wrap=True)
     console.print(

@@ -11,7 +11,7 @@ from pathlib import Path
 from cockpit_source.errors import ConfigurationError
 from cockpit_source.reference_csv import Row, find_separator, read_file, read_lines
 from cockpit_source.transforms import is_uuid
-from cockpit_source.values import abbreviate
+from cockpit_source.values import abbreviate, read_date
 
 COLUMNS = ("sku_id", "unit_price", "currency", "valid_from")
 MAX_PROBLEMS = 10
@@ -21,7 +21,6 @@ _FORMAT = (
     "Columns: sku_id, unit_price (such as 12.50), currency (such as EUR), valid_from (such as 2026-01-31). "
     "docs/reference-data.md has an example."
 )
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _CURRENCY = re.compile(r"[A-Z]{3}\Z")
 _PRICE = re.compile(r"(?P<sign>-?)(?P<whole>[0-9]+)(?:(?P<mark>[.,])(?P<decimals>[0-9]+))?\Z")
 _MAX_WHOLE_DIGITS = 14
@@ -152,11 +151,9 @@ def _read_currency(text: str) -> str:
 
 def _read_date(text: str) -> date:
     try:
-        if _DATE.match(text):
-            return date.fromisoformat(text)
-    except ValueError:
-        pass
-    raise ValueError(f"{abbreviate(text)} is not a date such as 2026-01-31")
+        return read_date(text)
+    except ValueError as error:
+        raise ValueError(f"{abbreviate(text)} {error}") from None
 
 
 def _describe(path: Path, problems: list[str]) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cockpit_source.dashboard.database import ShownDatabase
-from cockpit_source.errors import ConfigurationError, WarehouseError
-from cockpit_source.pipeline import locate_database
+from cockpit_source.dashboard.database import ShownDatabase, locate_shown
+from cockpit_source.dashboard.problems import find_problem
+from cockpit_source.errors import WarehouseError
 
 
 @contextmanager
@@ -19,42 +19,10 @@ def open_read_copy(destination: str, database: Path | None, dataset: str, *, wha
         ConfigurationError: the destination is not DuckDB.
         WarehouseError: there is no copy, nothing was loaded, or the marts are not built.
     """
-    if destination != "duckdb":
-        raise ConfigurationError(
-            f"{what} reads DuckDB files, and the destination is {destination!r}. Connect Power BI, Superset or "
-            "Metabase to the marts there: docs/bi.md says how."
-        )
-    shown = ShownDatabase(locate_database(database, dataset), dataset)
+    shown = locate_shown(destination, database, dataset, what=what)
     try:
-        _require_ready(shown, what)
+        if problem := find_problem(shown, what.lower()):
+            raise WarehouseError(problem.message)
         yield shown
     finally:
         shown.close()
-
-
-def _require_ready(shown: ShownDatabase, what: str) -> None:
-    condition = shown.condition()
-    if condition.state == "ready":
-        return
-    if condition.state == "missing" and shown.database.exists():
-        raise WarehouseError(
-            f"{shown.database} is there, but not its copy {shown.path.name}, which is all that {what.lower()} opens, "
-            "so that no load waits for it. Every load publishes it, unless publish_read_copy is false; so does "
-            "`cockpit marts`."
-        )
-    if condition.state == "missing":
-        raise WarehouseError(
-            f"There is no database {shown.database}. Run `cockpit load` first, or name another with --project or "
-            "--database."
-        )
-    if condition.state == "empty":
-        raise WarehouseError(
-            f"{shown.path} holds no run of a load in the dataset {shown.dataset}. Run `cockpit load` first, or name "
-            "another with --dataset."
-        )
-    if condition.state == "unbuilt":
-        raise WarehouseError(
-            f"{shown.path} holds what was loaded, but not the views that {what.lower()} reads ({condition.detail}). "
-            "Run `cockpit marts` first, with the same --project and --database."
-        )
-    raise WarehouseError(f"{shown.path} cannot be read: {condition.detail}. `cockpit load` publishes a new copy.")

@@ -6,6 +6,7 @@ loaded already as the list has it is left alone, and one without a list too, but
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ import pyarrow as pa
 from dlt.common.exceptions import DltException
 from dlt.extract import DltResource, DltSource
 
-from cockpit_source.configuration import project_folder
+from cockpit_source.configuration import configured_value, project_folder
 from cockpit_source.dlt_options import loading
 from cockpit_source.download import describe_address, fetch_file
 from cockpit_source.errors import ListUnavailable
@@ -27,9 +28,11 @@ from cockpit_source.packages import abort_unfinished_package
 from cockpit_source.price_list import read_price_list
 from cockpit_source.reference_csv import Row, read_file
 from cockpit_source.runner_lock import RunnerLock, one_runner
+from cockpit_source.settings import SECTION, environment_name
 from cockpit_source.sku_catalog_file import CatalogTable, parse_catalog
 from cockpit_source.source import SOURCE_NAME
 from cockpit_source.tables import LOAD_ID, MARKER_SKU_ID, REFERENCE_TABLES, Table
+from cockpit_source.values import is_missing
 from cockpit_source.warehouse import DatasetClient, Warehouse, describe_location, to_warehouse_error
 
 # loaded: the list is new or changed; unchanged: it is loaded already; kept: there is no list, an earlier one stays
@@ -120,6 +123,30 @@ def load_reference_data(
     return ReferenceResult(tables, tuple(dict.fromkeys(notes)))
 
 
+def describe_overridden(settings: ReferenceSettings) -> Iterator[str]:
+    """A sentence for each list of `settings` where the configuration names another, which will replace it again."""
+    for name, used in (("price_list", settings.price_list), ("sku_catalog", settings.sku_catalog)):
+        configured = configured_value(f"{SECTION}.{name}")
+        if not used or not isinstance(configured, str) or is_missing(configured) or _is_same(used, configured):
+            continue
+        variable = environment_name(name)
+        yield (
+            f"The configuration names another list than --{name.replace('_', '-')}: {_show(configured)}. The next "
+            f"`cockpit marts`, or load with refresh_marts, loads it again in place of {_show(used)}. To keep this "
+            f"one, name it as {name} in {variable if variable in os.environ else '.dlt/config.toml'}."
+        )
+
+
+def _is_same(place: str, other: str) -> bool:
+    if "://" in place or "://" in other:
+        return place.strip() == other.strip()
+    return _to_path(place).resolve() == _to_path(other).resolve()
+
+
+def _show(place: str) -> str:
+    return describe_address(place) if "://" in place else str(_to_path(place))
+
+
 @dataclass(slots=True)
 class _Lists:
     """The lists that were supplied: rows and notes by table, and why the catalogue could not be fetched, if so."""
@@ -145,7 +172,7 @@ class _Lists:
 
 
 def _to_path(place: str) -> Path:
-    return project_folder() / Path(place).expanduser()
+    return project_folder() / Path(place.strip()).expanduser()
 
 
 def _read_catalog(place: str) -> CatalogTable:

@@ -11,12 +11,15 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import date
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 _DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?::\d{1,5})?\Z")
 _TENANT_KEY = re.compile(r"[^\s|\x00-\x1f]+\Z")
 _HEADER_TEXT = re.compile(r"[\x21-\x7e]+\Z")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _PLACEHOLDERS = frozenset({"...", "<configure me>", "please set me up!"})
 
 
@@ -59,6 +62,14 @@ def read_header_text(value: object) -> str:
     if not _HEADER_TEXT.match(text):
         raise ValueError("holds blanks, line breaks or other characters that a header cannot carry")
     return text
+
+
+def read_date(value: object) -> date:
+    text = read_text(value)
+    with suppress(ValueError):
+        if _DATE.match(text):
+            return date.fromisoformat(text)
+    raise ValueError("is not a date such as 2026-01-31")
 
 
 def read_domain(value: object) -> str:

@@ -312,6 +312,26 @@ def test_wrong_settings_are_all_named_and_cost_nothing(loaded: Path, api: Sandbo
         assert "`cockpit check` shows which files were read." in ran.error
 
 
+@pytest.mark.parametrize("command", ["marts", "status", "load", "check"])
+def test_folder_without_configuration_leads_to_project(
+    command: str, tmp_path: Path, cockpit: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hint = (
+        f"There is no configuration file in {tmp_path / '.dlt'}. Where it is elsewhere, name the folder that holds "
+        ".dlt: --project DIR."
+    )
+    monkeypatch.chdir(tmp_path)
+    ran = cockpit(command, "--database", "nope.duckdb")
+    assert (ran.exit_code, "tenant" in ran.out + ran.err) == (2, True)
+    assert (ran.out + ran.err).splitlines()[-1] == hint
+    assert list(tmp_path.iterdir()) == []
+    # with a configuration that lacks the tenant, the folder is right
+    (tmp_path / ".dlt").mkdir()
+    (tmp_path / ".dlt" / "config.toml").write_text("[sources.cockpit]\n")
+    ran = cockpit(command, "--database", "nope.duckdb")
+    assert (ran.exit_code, "--project" in ran.out + ran.err) == (2, False)
+
+
 @contextmanager
 def read_only(file: Path) -> Iterator[None]:
     """The file cannot be written meanwhile, not even by root where this runs as root."""

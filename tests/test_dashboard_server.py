@@ -90,6 +90,20 @@ def _expect(visit: Visit, title: str, command: str) -> None:
     assert notice.locator("code").inner_text() == command
 
 
+def test_terminal_says_what_the_page_says(browser: Browser, tmp_path: Path) -> None:
+    database = tmp_path / "inventory.duckdb"
+    load_days(database, ((1, 0),))
+    with served_dashboard(database) as served, visiting(browser, served.address) as visit:
+        told = served.log.read_text()
+        assert told.startswith(f"The marts are not built. {read_copy_path(database)} holds what was loaded, ")
+        assert "Run `cockpit marts`, with the same --project and --database. Missing: attention, checks, " in told
+        _expect(visit, "The marts are not built", "cockpit marts")
+    build_marts(database)
+    with served_dashboard(database) as served, visiting(browser, served.address) as visit:
+        visit.page.locator('[data-figure="total_seats"]').wait_for()
+        assert served.log.read_text() == ""
+
+
 def test_ledger_is_shown_and_never_held(browser: Browser, tmp_path: Path) -> None:
     database = tmp_path / "inventory.duckdb"
     load_days(database, ((1, 0),))
@@ -161,13 +175,17 @@ def _websocket(address: str) -> str:
 def test_ctrl_c_ends_it_quietly_while_a_page_is_open(browser: Browser, tmp_path: Path) -> None:
     with served_dashboard(tmp_path / "none.duckdb") as served, visiting(browser, served.address):
         assert served.stop() == 0
-        assert served.log.read_text() == ""
+        # what the page says too, and nothing of the end
+        assert served.log.read_text() == (
+            f"There is no database. {tmp_path}/none.duckdb does not exist. Run `cockpit load`, or name another "
+            "database with --project or --database. The dashboard follows without a restart.\n"
+        )
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--destination", "postgres"), "The dashboard shows DuckDB files, and the destination is 'postgres'."),
+        (("--destination", "postgres"), "The dashboard reads DuckDB files, and the destination is 'postgres'."),
         (("--token", "short"), "The token is shorter than 12 characters"),
         (("--host", "192.0.2.1"), "192.0.2.1 port 2718 cannot be used"),
         (("--database", "cockpit.duckdb"), "is named like its dataset"),

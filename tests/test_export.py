@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,31 @@ def test_since_leaves_earlier_days_out(database: Path, tmp_path: Path) -> None:
             assert rows == read(connection, f'(SELECT * FROM "{name}" {condition})'), name
         (all_days,) = connection.execute("SELECT count(*) FROM fct_daily_inventory").fetchall()[0]
     assert 0 < {mart["mart"]: mart["rows"] for mart in written}["fct_daily_inventory"] < all_days
+
+
+def test_since_after_the_last_day_is_refused(database: Path, tmp_path: Path) -> None:
+    with connect(database) as connection:
+        last, first = connection.execute("SELECT max(compared_on), min(compared_on) FROM int_days").fetchall()[0]
+    ran = run(tmp_path, "export", "--database", database, "--out", "parquet", "--since", last + timedelta(days=2))
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert f"--since {last + timedelta(days=2)} is after the last day of the data, " in ran.stderr
+    assert not (tmp_path / "parquet").exists()
+    today = datetime.now(UTC).date()
+    rows = {mart["mart"]: mart["rows"] for mart in export(tmp_path, database, "--since", str(today))}
+    assert rows["fct_daily_totals"] > 0
+    # a day before all of them is no mistake
+    early = {
+        mart["mart"]: mart["rows"] for mart in export(tmp_path, database, "--since", str(first.replace(year=2001)))
+    }
+    assert early == {mart["mart"]: mart["rows"] for mart in export(tmp_path, database)}
+
+
+@pytest.mark.parametrize("day", ["2026-13-01", "01.02.2026", "20260131", "yesterday", ""])
+def test_since_that_is_no_date_says_the_form(tmp_path: Path, day: str) -> None:
+    ran = run(tmp_path, "export", "--out", "parquet", "--since", day)
+    assert ran.returncode == 2
+    told = " ".join(ran.stderr.replace("│", " ").split())
+    assert f"Invalid value for '--since': \"{day}\" is not a date such as 2026-01-31" in told
 
 
 def test_again_into_the_same_folder_replaces_the_files(database: Path, tmp_path: Path) -> None:

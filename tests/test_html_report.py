@@ -260,12 +260,22 @@ def test_says_what_is_missing(world: World, tmp_path: Path) -> None:
             connection.execute("DROP VIEW cockpit.attention")
         assert publish_read_copy(database, "test", wait_seconds=5, note=print)
         message = refused(*command, "--database", database)
-        assert "(attention)" in message
-        assert "`cockpit marts`" in message
+        assert message.startswith("Error: The marts are not built. ")
+        # the way out comes before what is only for looking things up
+        assert message.endswith("Run `cockpit marts`, with the same --project and --database. Missing: attention.\n")
         read_copy_path(database).write_bytes(b"no database")
         assert "cannot be read" in refused(*command, "--database", database)
         read_copy_path(database).unlink()
         assert "docs/bi.md" in refused(*command, "--destination", "postgres")
+
+
+def test_without_out_it_lies_in_the_current_folder(world: World, tmp_path: Path) -> None:
+    (tmp_path / "project" / ".dlt").mkdir(parents=True)
+    ran = run(tmp_path, "report", "--project", "project", "--database", world.database)
+    assert (ran.returncode, sorted(path.name for path in tmp_path.rglob("*.html"))) == (0, ["report.html"])
+    assert f"Report written to {tmp_path / 'report.html'} (" in ran.stdout
+    told = " ".join(run(tmp_path, "report", "--help").stdout.split())
+    assert "Without --out it is report.html in the current folder" in told
 
 
 def test_a_report_that_cannot_be_written_leaves_the_one_before(world: World, tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def test_views_and_prices_are_in_the_read_copy(inventory: Inventory, tmp_path: P
     assert "sku_prices            1  loaded" in ran.stdout
     assert "sku_catalog           0  no list given" in ran.stdout
     assert "views created in " in ran.stdout
+    assert "1 of 2 paid SKUs that are held have a price today, 86.4 % of their seats." in ran.stdout
     assert read_copy(inventory, RECLAIMABLE) == [("e3", 3, "108.0000", "EUR"), ("e3", 6, "216.0000", "EUR")]
 
 
@@ -82,7 +83,8 @@ def test_json_tells_the_same(inventory: Inventory) -> None:
     }
     views = read_copy(inventory, "SELECT view_name FROM duckdb_views() WHERE schema_name = 'cockpit'")
     assert {name for (name,) in views} == set(told["names"])
-    assert (told["dataset"], told["seconds"] > 0) == ("cockpit", True)
+    assert (told["dataset"], told["seconds"] > 0, told["prices"]) == ("cockpit", True, None)
+    assert "Prices" not in run_marts(inventory).stdout
 
 
 def test_a_view_shows_each_later_load_at_once(inventory: Inventory) -> None:
@@ -116,6 +118,66 @@ def test_nothing_loaded_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exi
     assert "Run `cockpit load` first." in str(ran.exception)
     assert ran.exception.exit_code == 2
     assert database.exists() == exists
+
+
+def test_prices_of_what_nobody_holds_are_warned_of(inventory: Inventory, tmp_path: Path) -> None:
+    (tmp_path / "prices.csv").write_text(PRICES.replace("e3", "E3") + "e7,1.00,EUR,2026-01-01\n")
+    ran = run_marts(inventory, "--price-list", tmp_path / "prices.csv")
+    warning = "None of the 2 SKUs on the price list is held by a customer, so no seat has a price."
+    assert (ran.exit_code, ran.stderr, f"Warning: {warning}" in ran.stdout) == (0, "", True)
+    # it stays, and so does the warning
+    assert json.loads(run_marts(inventory, "--json").stdout)["prices"] == {
+        "listed_skus": 2,
+        "listed_skus_held": 0,
+        "listed_skus_priced_later": 0,
+        "held_skus": 2,
+        "paid_skus": 2,
+        "priced_skus": 0,
+        "paid_seats": 37,
+        "priced_seats": 0,
+    }
+    progress = LoadProgress()
+    settings = inventory.resolve([A, B], refresh_marts=True)
+    assert run_load(inventory.pipeline(), settings, as_of=day(1), progress=progress).exit_code == 0
+    assert [note.startswith(warning) for note in progress.notes] == [True]
+
+
+def test_list_of_an_option_is_told_not_to_last_where_another_is_configured(
+    inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, price in (("usual", "36.00"), ("other", "99.00")):
+        (tmp_path / f"{name}.csv").write_text(PRICES.replace("36.00", price))
+    # none is configured: it stays
+    assert run_marts(inventory, "--price-list", tmp_path / "other.csv").stderr == ""
+    assert read_copy(inventory, "SELECT unit_price::INTEGER FROM cockpit.sku_prices") == [(99,)]
+    config = tmp_path / ".dlt" / "config.toml"
+    config.write_text(config.read_text() + 'price_list = "usual.csv"\n')
+    # it goes by what the names lead to, whatever the current folder
+    monkeypatch.chdir(tmp_path / ".dlt")
+    assert run_marts(inventory, "--price-list", "../usual.csv").stderr == ""
+    monkeypatch.chdir(tmp_path)
+    ran = run_marts(inventory, "--price-list", "other.csv")
+    assert ran.stderr == (
+        f"The configuration names another list than --price-list: {tmp_path}/usual.csv. The next `cockpit marts`, or "
+        f"load with refresh_marts, loads it again in place of {tmp_path}/other.csv. To keep this one, name it as "
+        "price_list in .dlt/config.toml.\n"
+    )
+    monkeypatch.setenv("SOURCES__COCKPIT__PRICE_LIST", "usual.csv")
+    told = run_marts(inventory, "--price-list", "other.csv", "--json")
+    assert told.stderr.endswith("name it as price_list in SOURCES__COCKPIT__PRICE_LIST.\n")
+    assert json.loads(told.stdout)["prices"]["priced_skus"] == 1
+    # as it said
+    assert run_marts(inventory).stderr == ""
+    assert read_copy(inventory, "SELECT unit_price::INTEGER FROM cockpit.sku_prices") == [(36,)]
+
+
+def test_catalogue_of_an_option_is_told_of_too(inventory: Inventory, tmp_path: Path) -> None:
+    config = tmp_path / ".dlt" / "config.toml"
+    config.write_text(config.read_text() + 'sku_catalog = "https://example.com/names.csv?key=secret"\n')
+    ran = run_marts(inventory, "--sku-catalog", ROOT / "tests" / "product_names.csv")
+    assert ran.stderr.startswith(
+        "The configuration names another list than --sku-catalog: https://example.com/names.csv. The next"
+    )
 
 
 def test_a_load_that_runs_is_left_alone(inventory: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:

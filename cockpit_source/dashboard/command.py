@@ -10,9 +10,9 @@ import webbrowser
 from pathlib import Path
 from urllib.parse import quote
 
-from cockpit_source.dashboard.database import ShownDatabase, show
+from cockpit_source.dashboard.database import locate_shown, show
+from cockpit_source.dashboard.problems import find_problem
 from cockpit_source.errors import ConfigurationError
-from cockpit_source.pipeline import locate_database
 from cockpit_source.report import create_console
 from cockpit_source.values import is_loopback_host
 
@@ -37,15 +37,10 @@ def run_dashboard(
     Raises:
         ConfigurationError: the destination is not DuckDB, the token is too short, or the address cannot be used.
     """
-    if destination != "duckdb":
-        raise ConfigurationError(
-            f"The dashboard shows DuckDB files, and the destination is {destination!r}. Connect Power BI, Superset "
-            "or Metabase to the marts there: docs/bi.md says how."
-        )
+    shown = locate_shown(destination, database, dataset, what="The dashboard")
+    show(shown)
     is_loopback = is_loopback_host(host)
     token = _choose_token(token, is_loopback=is_loopback)
-    shown = ShownDatabase(locate_database(database, dataset), dataset)
-    show(shown)
     listener = _listen(host, port)
     address = _compose_address(host, listener.getsockname()[1], token)
     console = create_console()
@@ -59,6 +54,9 @@ def run_dashboard(
                 soft_wrap=True,
             )
         sys.stdout.flush()
+        if problem := find_problem(shown, "the dashboard"):
+            told = f"{problem.message} The dashboard follows without a restart."
+            create_console(stderr=True).print(told, markup=False, soft_wrap=True)
         if open_browser:
             webbrowser.open(address)
 

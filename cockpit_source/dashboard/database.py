@@ -14,6 +14,8 @@ from typing import Any, Literal
 import duckdb
 import pyarrow as pa
 
+from cockpit_source.errors import ConfigurationError
+from cockpit_source.pipeline import locate_database
 from cockpit_source.publish import read_copy_path
 from cockpit_source.redaction import redact
 
@@ -179,6 +181,20 @@ class ShownDatabase:
         except OSError:
             return None
         return _Version(found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def locate_shown(destination: str, database: Path | None, dataset: str, *, what: str) -> ShownDatabase:
+    """The copy of the DuckDB file that a load with these options fills; `what`, such as "The report", reads it.
+
+    Raises:
+        ConfigurationError: the destination is not DuckDB, or its file is named like its dataset.
+    """
+    if destination != "duckdb":
+        raise ConfigurationError(
+            f"{what} reads DuckDB files, and the destination is {destination!r}. Connect Power BI, Superset or "
+            "Metabase to the marts there: docs/bi.md says how."
+        )
+    return ShownDatabase(locate_database(database, dataset), dataset)
 
 
 class _Shown:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import dlt
 
+from cockpit_source.marts.price_reach import PriceReach, read_price_reach
 from cockpit_source.marts.rendering import MartOptions
 from cockpit_source.marts.views import CreatedMarts, create_marts, mart_dialect, require_tables
 from cockpit_source.publish import publish_pipeline
@@ -31,15 +32,29 @@ class RefreshSettings(ReferenceSettings, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MartsResult:
-    """What became of the reference tables and the views, and how many seconds it took."""
+    """What became of the reference tables and the views, and how many seconds it took.
+
+    `prices` are there where the tenant has a price list.
+    """
 
     reference: ReferenceResult
     marts: CreatedMarts
+    prices: PriceReach | None
     seconds: float
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that somebody should read: those about the lists, and of prices that nobody meets."""
+        warning = self.prices.warning if self.prices else None
+        return (*self.reference.notes, warning) if warning else self.reference.notes
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain values, for JSON."""
-        return asdict(self.marts) | {"reference": self.reference.to_dict(), "seconds": self.seconds}
+        return asdict(self.marts) | {
+            "reference": self.reference.to_dict(),
+            "prices": asdict(self.prices) if self.prices else None,
+            "seconds": self.seconds,
+        }
 
 
 def refresh_marts(
@@ -74,4 +89,6 @@ def refresh_locked(
     require_tables(pipeline)
     reference = load_reference_data(pipeline, settings, lock=lock)
     marts = create_marts(pipeline, options)
-    return MartsResult(reference, marts, round(time.monotonic() - began, 3))
+    has_prices = any(table.rows for table in reference.tables if table.name == "sku_prices")
+    prices = read_price_reach(pipeline, settings.tenant_key) if has_prices else None
+    return MartsResult(reference, marts, prices, round(time.monotonic() - began, 3))

@@ -18,9 +18,10 @@ def print_marts(result: MartsResult, console: Console) -> None:
     console.print()
     for note in result.reference.notes:
         console.print(f"Note: {note}", markup=False, soft_wrap=True)
-    if result.prices:
-        warning = result.prices.warning
-        console.print(f"Warning: {warning}" if warning else result.prices.describe(), soft_wrap=True)
+    for warning in result.warnings:
+        console.print(f"Warning: {warning}", markup=False, soft_wrap=True)
+    if result.prices and not result.prices.warning:
+        console.print(result.prices.describe(), soft_wrap=True)
     marts = result.marts
     console.print(f"Views: {', '.join(marts.public)}", soft_wrap=True)
     console.print(

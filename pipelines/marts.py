@@ -14,6 +14,8 @@ def main(database: str | None = None) -> None:
     settings = resolve_mart_settings()
     pipeline = create_pipeline(settings.tenant_key, database=database)
     result = refresh_marts(pipeline, settings, note=print)
+    for note in result.notes:
+        print(note)
     print(f"{len(result.marts.names)} views in {result.marts.location}, dataset {result.marts.dataset}")
 
 

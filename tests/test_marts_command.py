@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from cockpit_source.cli import app
 from cockpit_source.errors import CockpitError
 from cockpit_source.load import LoadProgress, run_load
+from cockpit_source.marts import price_reach
 from cockpit_source.publish import read_copy_path
 from cockpit_source.runner_lock import one_runner
 from cockpit_source.sandbox import Sandbox, running_sandbox
@@ -126,20 +127,31 @@ def test_prices_of_what_nobody_holds_are_warned_of(inventory: Inventory, tmp_pat
     warning = "None of the 2 SKUs on the price list is held by a customer, so no seat has a price."
     assert (ran.exit_code, ran.stderr, f"Warning: {warning}" in ran.stdout) == (0, "", True)
     # it stays, and so does the warning
-    assert json.loads(run_marts(inventory, "--json").stdout)["prices"] == {
+    told = json.loads(run_marts(inventory, "--json").stdout)
+    assert [text.startswith(warning) for text in told["warnings"]] == [True]
+    assert told["prices"] == {
         "listed_skus": 2,
         "listed_skus_held": 0,
         "listed_skus_priced_later": 0,
         "held_skus": 2,
-        "paid_skus": 2,
-        "priced_skus": 0,
-        "paid_seats": 37,
-        "priced_seats": 0,
+        "paid": {"skus": 2, "priced_skus": 0, "seats": 37, "priced_seats": 0},
     }
     progress = LoadProgress()
     settings = inventory.resolve([A, B], refresh_marts=True)
     assert run_load(inventory.pipeline(), settings, as_of=day(1), progress=progress).exit_code == 0
     assert [note.startswith(warning) for note in progress.notes] == [True]
+
+
+def test_prices_that_cannot_be_counted_cost_no_marts(
+    inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "prices.csv").write_text(PRICES)
+    monkeypatch.setattr(price_reach, "_DUCKDB_MEMORY", "SET memory_limit = '1kB'")
+    ran = run_marts(inventory, "--price-list", tmp_path / "prices.csv")
+    assert ran.exit_code == 0
+    assert "Warning: How far the prices reach was not counted. The destination " in ran.stdout
+    assert "Prices:" not in ran.stdout
+    assert read_copy(inventory, RECLAIMABLE)[0] == ("e3", 3, "108.0000", "EUR")
 
 
 def test_list_of_an_option_is_told_not_to_last_where_another_is_configured(
@@ -165,7 +177,7 @@ def test_list_of_an_option_is_told_not_to_last_where_another_is_configured(
     monkeypatch.setenv("SOURCES__COCKPIT__PRICE_LIST", "usual.csv")
     told = run_marts(inventory, "--price-list", "other.csv", "--json")
     assert told.stderr.endswith("name it as price_list in SOURCES__COCKPIT__PRICE_LIST.\n")
-    assert json.loads(told.stdout)["prices"]["priced_skus"] == 1
+    assert json.loads(told.stdout)["prices"]["paid"]["priced_skus"] == 1
     # as it said
     assert run_marts(inventory).stderr == ""
     assert read_copy(inventory, "SELECT unit_price::INTEGER FROM cockpit.sku_prices") == [(36,)]

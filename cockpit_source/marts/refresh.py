@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import dlt
 
+from cockpit_source.errors import WarehouseError
 from cockpit_source.marts.price_reach import PriceReach, read_price_reach
 from cockpit_source.marts.rendering import MartOptions
 from cockpit_source.marts.views import CreatedMarts, create_marts, mart_dialect, require_tables
@@ -34,25 +35,26 @@ class RefreshSettings(ReferenceSettings, Protocol):
 class MartsResult:
     """What became of the reference tables and the views, and how many seconds it took.
 
-    `prices` are there where the tenant has a price list.
+    `prices` tell how far a price list reaches, where the tenant has one.
     """
 
     reference: ReferenceResult
     marts: CreatedMarts
     prices: PriceReach | None
+    warnings: tuple[str, ...]
     seconds: float
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences that somebody should read: those about the lists, and of prices that nobody meets."""
-        warning = self.prices.warning if self.prices else None
-        return (*self.reference.notes, warning) if warning else self.reference.notes
+        """Sentences that somebody should read: about the lists, and the warnings."""
+        return (*self.reference.notes, *self.warnings)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain values, for JSON."""
         return asdict(self.marts) | {
             "reference": self.reference.to_dict(),
-            "prices": asdict(self.prices) if self.prices else None,
+            "prices": self.prices.to_dict() if self.prices else None,
+            "warnings": list(self.warnings),
             "seconds": self.seconds,
         }
 
@@ -74,21 +76,36 @@ def refresh_marts(
         WarehouseBusy: a load of the same pipeline is running, or another program holds the database.
     """
     with one_runner(pipeline) as lock, waiting_for_readers(settings.lock_wait_seconds, note):
-        result = refresh_locked(pipeline, settings, lock, as_of=as_of)
+        result = refresh_locked(pipeline, settings, lock, as_of=as_of, with_paid=True)
         if settings.publish_read_copy:
             publish_pipeline(pipeline, wait_seconds=settings.lock_wait_seconds, note=note)
     return result
 
 
 def refresh_locked(
-    pipeline: dlt.Pipeline, settings: RefreshSettings, lock: RunnerLock, *, as_of: datetime | None = None
+    pipeline: dlt.Pipeline,
+    settings: RefreshSettings,
+    lock: RunnerLock,
+    *,
+    as_of: datetime | None = None,
+    with_paid: bool = False,
 ) -> MartsResult:
-    """The same within a run that has begun, whose end publishes the read copy."""
+    """The same within a run that has begun, whose end publishes the read copy.
+
+    `with_paid` also counts which paid seats have a price, for which a load has no memory.
+    """
     began = time.monotonic()
     options = MartOptions(mart_dialect(pipeline), settings.reseller_scopes, as_of)
     require_tables(pipeline)
     reference = load_reference_data(pipeline, settings, lock=lock)
     marts = create_marts(pipeline, options)
-    has_prices = any(table.rows for table in reference.tables if table.name == "sku_prices")
-    prices = read_price_reach(pipeline, settings.tenant_key) if has_prices else None
-    return MartsResult(reference, marts, prices, round(time.monotonic() - began, 3))
+    prices, warnings = None, []
+    if any(table.rows for table in reference.tables if table.name == "sku_prices"):
+        try:
+            prices = read_price_reach(pipeline, settings.tenant_key, with_paid=with_paid)
+        except WarehouseError as error:
+            # the marts are there all the same
+            warnings.append(f"How far the prices reach was not counted. {error}")
+    if prices and prices.warning:
+        warnings.append(prices.warning)
+    return MartsResult(reference, marts, prices, tuple(warnings), round(time.monotonic() - began, 3))

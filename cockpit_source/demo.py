@@ -46,19 +46,20 @@ _CHANGES = f"""
 WITH opened AS (SELECT * FROM cockpit.license_history WHERE valid_from = $moment),
      closed AS (SELECT * FROM cockpit.license_history WHERE valid_to = $moment),
      pairs AS (
-         SELECT opened.scope_key AS new_key, closed.scope_key AS old_key,
-                coalesce(opened.total_licenses, 0) AS new_seats, coalesce(closed.total_licenses, 0) AS old_seats
+         SELECT opened.scope_key AS new_key, closed.scope_key AS old_key
          FROM opened FULL JOIN closed USING (scope_key, sku_id, occurrence)
          WHERE coalesce(opened.{_BOUGHT}, true) AND coalesce(closed.{_BOUGHT}, true)
      )
 SELECT count(*) FILTER (old_key IS NULL), count(*) FILTER (new_key IS NULL),
-       count(*) FILTER (new_key IS NOT NULL AND old_key IS NOT NULL), sum(new_seats - old_seats)::BIGINT
+       count(*) FILTER (new_key IS NOT NULL AND old_key IS NOT NULL),
+       (SELECT coalesce(sum(CASE WHEN snapshot_date = $day THEN total_seats ELSE -total_seats END), 0)::BIGINT
+        FROM cockpit.fct_daily_totals WHERE NOT is_free AND snapshot_date IN ($day, $day - 1))
 FROM pairs
 """
 
 _UNASSIGNED = f"""
 SELECT customer_id, sum(total_licenses)::BIGINT AS seats, sum(consumed_licenses)::BIGINT AS assigned,
-       sum(available_licenses)::BIGINT AS unassigned
+       sum(greatest(available_licenses, 0))::BIGINT AS unassigned
 FROM cockpit.licenses
 WHERE scope_key IN (SELECT scope_key FROM cockpit.scopes WHERE delisted_at IS NULL) AND {_BOUGHT}
 GROUP BY customer_id ORDER BY unassigned DESC, customer_id LIMIT 5
@@ -173,17 +174,17 @@ def _print_days(
     numbers = ("scopes", "read", "not read", "delisted", "SKUs new", "gone", "changed", "seats")
     table = create_table("day", *numbers, right=numbers)
     for moment, result in zip(moments, results, strict=True):
-        new, gone, changed, seats = _one_row(connection, _CHANGES, {"moment": moment})
+        new, gone, changed, seats = _one_row(connection, _CHANGES, {"moment": moment, "day": moment.date()})
         table.add_row(
             f"{moment:%d %b}",
             *(str(number) for number in (result.scopes_total, result.good, result.scopes_total - result.good)),
             *(str(number) for number in (result.delisted, new, gone, changed)),
-            f"{seats or 0:+,d}",
+            f"{seats:+,d}",
         )
     console.print(table)
     console.print(
-        "(changes against the day before; a delisted scope keeps its rows; free products with 10,000 seats and more "
-        "are left out)\n",
+        "(changes against the day before; a delisted scope keeps its rows, but its seats count no more; free "
+        "products with 10,000 seats and more are left out)\n",
         soft_wrap=True,
     )
 

@@ -23,7 +23,12 @@ _SHORT = "format(datum.value, '~s')"
 def trend(rows: pa.Table) -> Any:
     """Seats and assigned seats at the end of some days."""
     days = [
-        {"day": row["snapshot_date"].isoformat(), "what": what, "seats": row[column]}
+        {
+            "day": row["snapshot_date"].isoformat(),
+            "date": f"{row['snapshot_date']:%d %b %Y}",
+            "what": what,
+            "seats": row[column],
+        }
         for row in rows.to_pylist()
         for what, column in (("Seats", "total_seats"), ("Assigned", "assigned_seats"))
     ]
@@ -31,7 +36,7 @@ def trend(rows: pa.Table) -> Any:
         alt.Chart(pa.Table.from_pylist(days), description="Seats and assigned seats at the end of some days")
         .mark_line(point=True, strokeWidth=2.5)
         .encode(
-            x=alt.X("day:T", title=None, axis=alt.Axis(format="%d %b", labelOverlap=True, grid=False, tickCount=6)),
+            x=alt.X("day:T", title=None, scale=alt.Scale(type="utc"), axis=_days_axis(rows)),
             y=alt.Y("seats:Q", title=None, scale=alt.Scale(zero=True), axis=alt.Axis(labelExpr=_SHORT, tickCount=5)),
             color=alt.Color(
                 "what:N",
@@ -40,13 +45,21 @@ def trend(rows: pa.Table) -> Any:
                 legend=alt.Legend(orient="top"),
             ),
             tooltip=[
-                alt.Tooltip("day:T", title="Day", format="%d %b %Y"),
+                alt.Tooltip("date:N", title="Day"),
                 alt.Tooltip("what:N", title="What"),
                 alt.Tooltip("seats:Q", title="Seats", format=","),
             ],
         )
     )
     return _finish(chart, _HEIGHT)
+
+
+def _days_axis(rows: pa.Table) -> alt.Axis:
+    """Labels at some of the days themselves, since a short span would repeat its dates."""
+    days = [row["snapshot_date"] for row in rows.to_pylist()]
+    shown = days[:: -max(1, -(-len(days) // 6))]
+    ticks = [alt.DateTime(year=day.year, month=day.month, date=day.day, utc=True) for day in shown]
+    return alt.Axis(format="%d %b", labelOverlap=True, grid=False, values=ticks)
 
 
 def unassigned_by_sku(rows: pa.Table) -> Any:

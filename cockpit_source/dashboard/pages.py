@@ -26,7 +26,9 @@ TABS = (
     "Deletions",
 )
 
-_COSTS = "Costs are those of a billing period, by today's prices."
+
+def _since(span: int) -> str:
+    return "Since the day before" if span == 1 else f"Since {span} days before"
 
 
 class Pages:
@@ -123,7 +125,7 @@ class Pages:
             reason = "shown for paid SKUs" if self._filters.kind == "free" else "shown for the newest day only"
             return [Card("reclaimable_seats", "Reclaimable seats", words.NOT_TOLD, reason)]
         found, *currencies = self.rows(queries.reclaimable(self._filters)).to_pylist()
-        seats, priced = found["reclaimable_seats"], found["priced_seats"]
+        seats = found["reclaimable_seats"]
         figures = [
             Card(
                 "reclaimable_seats",
@@ -132,13 +134,13 @@ class Pages:
                 f"paid and unassigned, at {words.plural(found['customers'], 'customer')}",
             )
         ]
-        covered = f"a billing period; {words.share(priced / seats if seats else None)} of the seats have a price"
         figures += [
             Card(
                 f"reclaimable_cost_{row['currency']}",
                 f"Their cost in {row['currency']}",
                 words.money(row["cost"], row["currency"]),
-                covered,
+                f"a billing period; {words.share(row['priced_seats'] / seats if seats else None)} of the seats have "
+                "such a price",
             )
             for row in currencies
             if row["currency"] is not None
@@ -158,7 +160,7 @@ class Pages:
         until = self._filters.day or days["last_day"]
         seats = {row["snapshot_date"]: row["total_seats"] or 0 for row in self._history().to_pylist()}
         figures = []
-        for name, span in zip(("week", "month"), queries.COMPARED_DAYS, strict=True):
+        for span, name in queries.COMPARED_DAYS.items():
             day = until - timedelta(days=span)
             if day < days["first_day"]:
                 value, note = words.NOT_TOLD, f"the history begins on {days['first_day'].isoformat()}"
@@ -166,26 +168,27 @@ class Pages:
                 before = seats.get(day, 0)
                 value = words.change(seats.get(until, 0) - before)
                 note = f"from {words.count(before)} seats on {day.isoformat()}"
-            figures.append(Card(f"change_{name}", f"Since last {name}", value, note))
+            figures.append(Card(f"change_{name}", _since(span), value, note))
         return figures
 
     def _coverage_cards(self) -> list[Card]:
         found = self.one(queries.coverage(self._filters))
         listed, good = found["listed"], found["good"]
+        now = "" if self._filters.day is None else " (now, not on the chosen day)"
         bad = f"{words.count(found['stale'])} stale, {words.count(found['never_read'])} never read"
         return [
             Card(
                 "coverage",
                 "Scopes read well",
                 words.share(good / listed if listed else None),
-                f"{words.count(good)} of {words.count(listed)} listed; {bad}",
+                f"{words.count(good)} of {words.count(listed)} listed; {bad}{now}",
                 tone="good" if listed and good == listed else "warn",
             ),
             Card(
                 "age",
                 "Age of the data",
                 words.age(found["median_age_hours"]),
-                f"median over scopes; the oldest {words.age(found['oldest_age_hours'])}",
+                f"median over scopes; the oldest {words.age(found['oldest_age_hours'])}{now}",
             ),
         ]
 
@@ -194,7 +197,8 @@ class Pages:
             return None
         found = [row for row in self.rows(queries.totals(self._filters)).to_pylist() if row["is_free"]]
         if not found:
-            return parts.note("No free or viral SKU is among these rows, so nothing is left out.")
+            nothing = "Nothing fits these filters." if not self.wanted_totals()["row_count"] else ""
+            return parts.note(nothing or "No free or viral SKU is among these rows, so nothing is left out.")
         row = found[0]
         return mo.Html(
             '<p class="ck-explain">Left out of these totals: <span data-figure="left_out_seats">'
@@ -204,11 +208,19 @@ class Pages:
 
     # ---- customers, SKUs, resellers
 
+    def _costs(self) -> str:
+        if self._filters.kind == "free":
+            return ""
+        if self._filters.day is not None:
+            return " Costs are shown for the newest day only."
+        return " Costs are those of a billing period, by today's prices."
+
     def customers(self) -> mo.Html:
         """A row per customer."""
         return parts.stack(
             parts.heading(
-                "Customers", f"Most reclaimable seats first. {_COSTS} Age is that of the oldest read that counts."
+                "Customers",
+                f"Most reclaimable seats first.{self._costs()} Age is that of the oldest read that counts.",
             ),
             parts.table(
                 self.rows(queries.customers(self._filters)),
@@ -222,7 +234,7 @@ class Pages:
         """A row per SKU."""
         hidden = ("unassigned_seats", "sku_id", *(() if self._filters.kind == "all" else ("is_free",)))
         return parts.stack(
-            parts.heading("SKUs", f"Most reclaimable seats first. {_COSTS}"),
+            parts.heading("SKUs", f"Most reclaimable seats first.{self._costs()}"),
             parts.table(
                 self.rows(queries.skus(self._filters)), "skus", hidden=hidden, empty="No SKU fits these filters."
             ),
@@ -290,7 +302,9 @@ class Pages:
         ]
         return parts.stack(
             parts.heading(
-                "Attention", f"What the newest inventory shows that somebody should look at.{self._always_newest()}"
+                "Attention",
+                "What the newest inventory shows that somebody should look at, paid or free; a free SKU never "
+                f"as full, unassigned or changed.{self._always_newest()}",
             ),
             parts.cards(figures) if figures else None,
             parts.table(

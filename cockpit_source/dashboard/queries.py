@@ -17,7 +17,8 @@ from cockpit_source.marts import seat_changes_sql
 
 HISTORY_SPAN_DAYS = 91
 HISTORY_STEPS = 9
-COMPARED_DAYS = (7, 30)
+# with the names of their figures
+COMPARED_DAYS = {1: "day", 7: "week", 30: "month"}
 VIEWED_SPANS = (1, 7, 30)
 
 # the order in which kinds of changes are shown

@@ -116,10 +116,13 @@ class Figures:
 
     def _reclaimable(self) -> Row:
         whole, *currencies = self._all(shared.reclaimable(_EVERYTHING))
-        seats, priced = whole["reclaimable_seats"], whole["priced_seats"]
+        seats = whole["reclaimable_seats"]
         return whole | {
-            "priced_share": priced / seats if seats else None,
-            "currencies": [row for row in currencies if row["currency"] is not None],
+            "currencies": [
+                row | {"priced_share": row["priced_seats"] / seats if seats else None}
+                for row in currencies
+                if row["currency"] is not None
+            ],
         }
 
     def _compare(self, first_day: date, last_day: date) -> Iterable[Comparison]:

@@ -92,7 +92,8 @@ def run_process(*arguments: object, **environment: str) -> Ran:
 
 def without_progress(err: str) -> str:
     """stderr without the line every few seconds, which a busy machine prints even in a short load."""
-    return "".join(line for line in err.splitlines(keepends=True) if not re.match(r"\d+ of \d+ scopes, ", line))
+    progress = re.compile(r"\d+ of \d+ scopes, |preparing\n")
+    return "".join(line for line in err.splitlines(keepends=True) if not progress.match(line))
 
 
 @pytest.fixture(scope="module")

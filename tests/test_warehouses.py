@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
@@ -278,13 +277,17 @@ def test_connection_lost_in_the_middle_of_a_load_costs_nothing(
     on_postgres.answer(A[0], _A[:1])
     database = os.environ["DESTINATION__POSTGRES__CREDENTIALS"].rsplit("/", 1)[1]
     # the merge waits for this lock, and so can be met
+    tried = threading.Event()
     with closing(psycopg2.connect(postgres.url(database))) as holder, holder.cursor() as cursor:
         cursor.execute("LOCK TABLE cockpit.license_history IN SHARE MODE")
-        ender = threading.Thread(target=_end_waiting_connections, args=(postgres, database))
+        ender = threading.Thread(target=_end_waiting_connections, args=(postgres, database, tried))
         ender.start()
-        with pytest.raises(WarehouseError, match="Nothing was lost"):
-            on_postgres.load([A], day(1))
-        ender.join()
+        try:
+            with pytest.raises(WarehouseError, match="Nothing was lost"):
+                on_postgres.load([A], day(1))
+        finally:
+            tried.set()
+            ender.join()
     result = on_postgres.load([A], day(1))
     assert result.carried_on
     model = Model(on_postgres.tenant_key)
@@ -293,11 +296,8 @@ def test_connection_lost_in_the_middle_of_a_load_costs_nothing(
     model.check(on_postgres)
 
 
-def _end_waiting_connections(postgres: PostgresServer, database: str) -> None:
-    """End those that wait for a lock, as often as dlt tries."""
+def _end_waiting_connections(postgres: PostgresServer, database: str, tried: threading.Event) -> None:
+    """End those that wait for a lock until the load has given up, however long dlt pauses between its tries."""
     waiting = f"datname = '{database}' AND wait_event_type = 'Lock'"
-    ended, quiet_since = 0, time.monotonic()
-    while time.monotonic() - quiet_since < (5 if ended else 60):
-        if found := postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {waiting}"):
-            ended, quiet_since = ended + len(found), time.monotonic()
-        time.sleep(0.05)
+    while not tried.wait(0.05):
+        postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {waiting}")

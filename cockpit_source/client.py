@@ -16,10 +16,10 @@ from typing import Any
 import requests
 
 from cockpit_source.answers import Answer, read_answer, to_throttled, to_transport_error
-from cockpit_source.auth import Token, create_tokens
+from cockpit_source.auth import Token, TokenProvider, create_tokens
 from cockpit_source.errors import ApiError, CallRecord, RunStopped, SignInRefused
 from cockpit_source.limiter import Ending
-from cockpit_source.pacing import Backoff, Pacer, retry_after_seconds
+from cockpit_source.pacing import Backoff, Pace, Pacer, retry_after_seconds
 from cockpit_source.scopes import Scope
 from cockpit_source.settings import Settings
 from cockpit_source.transforms import is_uuid
@@ -60,16 +60,23 @@ class CockpitClient:
     """Reading calls, with retries. Safe to share between threads; use it as a context manager.
 
     Calls are made on the event loop of the transport: a coroutine such as `fetch_licenses` gets there by `submit`,
-    and the plain methods wait for theirs. Another `transport` may be given, to see what passes; it is closed with
-    the client.
+    and the plain methods wait for theirs. Another `transport` may be given, to see what passes or to share its
+    connections; it is closed with the client. `tokens` may be given instead of the credentials in `settings`.
     """
 
-    def __init__(self, settings: Settings, *, pacer: Pacer | None = None, transport: Transport | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        pacer: Pace | None = None,
+        transport: Transport | None = None,
+        tokens: TokenProvider | None = None,
+    ) -> None:
         self._settings = settings
-        self._pacer = pacer or Pacer(settings.max_requests_per_second, settings.max_concurrency)
+        self._pacer: Pace = pacer or Pacer(settings.max_requests_per_second, settings.max_concurrency)
         self._transport = transport or Transport(settings.timeout_seconds, settings.max_concurrency)
         self._backoff = Backoff(settings.max_attempts, self._pacer.sleep)
-        self.tokens = create_tokens(settings, self._transport, self._backoff)
+        self.tokens = tokens or create_tokens(settings, self._transport, self._backoff)
         self.calls = CallCounter()
 
     def __enter__(self) -> CockpitClient:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from cockpit_source.client import CockpitClient
 from cockpit_source.errors import ApiError, RunStopped, SignInError
 from cockpit_source.outcomes import ScopeResult, judge_answer, judge_error, skip
-from cockpit_source.pacing import Pacer
+from cockpit_source.pacing import Pace
 from cockpit_source.scopes import ListedScope
 from cockpit_source.stopping import StopRequest
 
@@ -44,7 +44,7 @@ class Fetcher:
     def __init__(
         self,
         client: CockpitClient,
-        pacer: Pacer,
+        pacer: Pace,
         *,
         max_concurrency: int,
         deadline_seconds: float | None = None,

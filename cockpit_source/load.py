@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from queue import SimpleQueue
 
 import dlt
@@ -25,28 +23,21 @@ from cockpit_source.configuration import resolve_settings
 from cockpit_source.dlt_options import loading
 from cockpit_source.drop_guard import DropGuard, quarantine
 from cockpit_source.errors import CockpitError, NothingToRetry
-from cockpit_source.fetch import Fetcher, utc_now
+from cockpit_source.fetch import utc_now
 from cockpit_source.hooks import tell_after_run
 from cockpit_source.load_result import LoadResult, UnreadScope
-from cockpit_source.outcomes import ScopeResult
 from cockpit_source.pacing import Pacer
-from cockpit_source.packages import (
-    BatchQueue,
-    PackageLoader,
-    SpooledBatch,
-    abort_unfinished_package,
-    collect_packages,
-)
+from cockpit_source.packages import PackageLoader, SpooledBatch, abort_unfinished_package, collect_packages
 from cockpit_source.pipeline import work_folder
 from cockpit_source.publish import publish_pipeline
+from cockpit_source.reading import FanOut, LocalReading, Reading, ReadingJob
 from cockpit_source.recovery import Run, RunOpener
 from cockpit_source.run_record import RunRecord
 from cockpit_source.runner_lock import RunnerLock, one_runner
 from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.scopes import GOOD_OUTCOMES
 from cockpit_source.settings import Settings
-from cockpit_source.source import batch_results, weigh
-from cockpit_source.spool import HELD, SKIPPED, read_batch, to_batch
+from cockpit_source.spool import read_batch
 from cockpit_source.stopping import StopRequest
 from cockpit_source.warehouse import Warehouse, waiting_for_readers
 
@@ -79,6 +70,7 @@ def run_load(
     fresh: bool = False,
     progress: LoadProgress | None = None,
     stop_request: StopRequest | None = None,
+    fan_out: FanOut | None = None,
 ) -> LoadResult:
     """Read every scope of the list and bring the tables of `pipeline` up to date.
 
@@ -86,9 +78,9 @@ def run_load(
     the list is only a part, so that nothing is delisted; `retry_failed` reads only the scopes that the last run that
     held them did not read. `accept_drop`: so many scopes may lose all licences or leave the list without a question.
     `as_of` (UTC) dates the whole run, for simulated days. `fresh` starts a new run where the last was interrupted.
-    `stop_request` ends it early. The result tells what became of the scopes, also when none could be read; its
-    `exit_code` is that of `cockpit load`. At the end `after_run_command` and `after_run_webhook` are told, where they
-    are set.
+    `stop_request` ends it early. `fan_out` reads elsewhere than in this process, see `reading`. The result
+    tells what became of the scopes, also when none could be read; its `exit_code` is that of `cockpit load`. At the
+    end `after_run_command` and `after_run_webhook` are told, where they are set.
 
     Raises:
         ConfigurationError: settings, scope list or `as_of` do not work; nothing was read.
@@ -101,9 +93,10 @@ def run_load(
     settings = settings or resolve_settings()
     progress = progress or LoadProgress()
     as_of = as_of.astimezone(UTC) if as_of is not None else None
-    order = _Order(full_list, retry_failed, accept_drop, as_of, fresh, stop_request or StopRequest())
+    order = _Order(full_list, retry_failed, accept_drop, as_of, fresh, stop_request or StopRequest(), fan_out)
     try:
-        result = _run_once(pipeline, settings, order, progress)
+        with nullcontext() if fan_out is None else fan_out.taking_turns():
+            result = _run_once(pipeline, settings, order, progress)
     except NothingToRetry:
         raise
     except CockpitError as error:
@@ -123,6 +116,11 @@ class _Order:
     as_of: datetime | None
     fresh: bool
     stop_request: StopRequest
+    fan_out: FanOut | None = None
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """While the context lasts, this run only waits for batches."""
+        return nullcontext() if self.fan_out is None else self.fan_out.waiting()
 
     def now(self) -> datetime:
         """The moment that dates what is read now."""
@@ -168,12 +166,27 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
             run = opener.open(fresh=order.fresh)
             record = progress.record = run.open_record(settings)
             record.calls = client.calls
-            fetcher = _create_fetcher(client, pacer, settings, order)
+            minutes = settings.run_deadline_minutes
+            job = ReadingJob(
+                run,
+                record,
+                settings,
+                client,
+                pacer,
+                SimpleQueue(),
+                order.stop_request,
+                order.now,
+                progress.notes.append,
+                work=folder,
+                as_of=order.as_of,
+                deadline=None if minutes is None else time.monotonic() + minutes * 60,
+            )
+            reading = _open_reading(job, order.fan_out)
             guard = DropGuard.of(settings, order.accept_drop)
             loader = PackageLoader(
                 pipeline, run.facts, run.spool, run.scope_list, record, guard, progress.notes.append
             )
-            _read_and_load(run, record, fetcher, loader, lock, progress, order)
+            _read_and_load(job, reading, loader, lock, progress, order)
         result = LoadResult(
             run_id=record.run_id,
             status=record.status(),
@@ -191,8 +204,8 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
             dataset=pipeline.dataset_name,
             drops=record.drops,
             unread_scopes=tuple(_read_unread(run, record)),
-            stop_reason=fetcher.stop_reason,
-            sign_in_error=fetcher.sign_in_error,
+            stop_reason=reading.stop_reason,
+            sign_in_error=reading.sign_in_error,
             listing_problem=run.info.listing_problem,
             is_full_list=order.full_list and not order.retry_failed,
         )
@@ -215,37 +228,22 @@ def _refresh_marts(pipeline: dlt.Pipeline, settings: Settings, lock: RunnerLock,
         progress.notes.append(f"The marts were not refreshed; the load is not affected. {error}")
 
 
-def _create_fetcher(client: CockpitClient, pacer: Pacer, settings: Settings, order: _Order) -> Fetcher:
-    minutes = settings.run_deadline_minutes
-    return Fetcher(
-        client,
-        pacer,
-        max_concurrency=settings.max_concurrency,
-        deadline_seconds=None if minutes is None else minutes * 60,
-        stop_request=order.stop_request,
-        now=order.now,
-    )
+def _open_reading(job: ReadingJob, fan_out: FanOut | None) -> Reading:
+    return LocalReading(job) if fan_out is None else fan_out.open_reading(job)
 
 
 def _read_and_load(
-    run: Run,
-    record: RunRecord,
-    fetcher: Fetcher,
-    loader: PackageLoader,
-    lock: RunnerLock,
-    progress: LoadProgress,
-    order: _Order,
+    job: ReadingJob, reading: Reading, loader: PackageLoader, lock: RunnerLock, progress: LoadProgress, order: _Order
 ) -> None:
     """Spool results in a thread of their own and load packages in this one until both are done."""
-    queue: BatchQueue = SimpleQueue()
-    already = run.spool.batches()
-    for path in run.spool.pending_batches():
-        queue.put(SpooledBatch(path, pq.read_metadata(path).num_rows))
-    ended = threading.Event()
-    reader = threading.Thread(target=_spool_results, args=(run, record, fetcher, already, queue, ended), name="spool")
+    spool = job.run.spool
+    already = spool.batches()
+    for path in spool.pending_batches():
+        job.queue.put(SpooledBatch(path, pq.read_metadata(path).num_rows))
+    reader = threading.Thread(target=reading.read, args=(already,), name="spool")
     reader.start()
     try:
-        for batches, is_last in collect_packages(queue):
+        for batches, is_last in collect_packages(job.queue, order.waiting):
             lock.verify()
             if is_last:
                 loader.load_last(batches, order.now(), interrupted=order.stop_request.reason is not None)
@@ -254,42 +252,10 @@ def _read_and_load(
             progress.packages = loader.loaded
     except BaseException:
         # the scopes that are left are not skipped: the next load carries on with them
-        ended.set()
-        fetcher.stop("the load ended")
+        reading.abandon("the load ended")
         raise
     finally:
         reader.join()
-
-
-def _spool_results(
-    run: Run,
-    record: RunRecord,
-    fetcher: Fetcher,
-    already: list[Path],
-    queue: BatchQueue,
-    ended: threading.Event,
-) -> None:
-    def counted(results: Iterator[ScopeResult]) -> Iterator[ScopeResult]:
-        for result in results:
-            if ended.is_set():
-                return
-            record.count([result])
-            yield result
-
-    try:
-        with closing(fetcher.fetch(run.scope_list.iter_scopes(already))) as results:
-            for batch in batch_results(counted(results)):
-                if emptied := [result for result in batch if result.is_emptied]:
-                    run.spool.write_batch(to_batch(emptied), HELD)
-                skipped = [result for result in batch if result.outcome == "skipped"]
-                tried = [result for result in batch if not result.is_emptied and result.outcome != "skipped"]
-                for results_of_kind, kind in ((tried, ""), (skipped, SKIPPED)):
-                    if results_of_kind:
-                        path = run.spool.write_batch(to_batch(results_of_kind), kind)
-                        queue.put(SpooledBatch(path, sum(map(weigh, results_of_kind))))
-        queue.put(None)
-    except BaseException as error:  # noqa: BLE001 - raised again where the packages are loaded
-        queue.put(error)
 
 
 def _count_delisted(run: Run, record: RunRecord) -> int:

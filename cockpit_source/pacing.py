@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Protocol
 
 from cockpit_source.limiter import ConcurrencyLimit, Ending, RateCeiling
 
@@ -42,6 +43,31 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None)
         seconds = (moment - (now or datetime.now(UTC))).total_seconds()
     # false for NaN too
     return max(seconds, 0.0) if seconds < float("inf") else None
+
+
+class Pace(Protocol):
+    """What tells calls when they may start: `Pacer` in one process, or a part of what several processes share.
+
+    `stop` ends every wait, and may be set from any thread; the rest is for the event loop of the calls.
+    """
+
+    stop: threading.Event
+
+    @property
+    def allowed(self) -> int:
+        """Calls that may be in flight now, of all processes together."""
+
+    async def start_call(self) -> float | None:
+        """Wait until a call may start and say when it did, for `end_call`; None when the run stopped meanwhile."""
+
+    def end_call(self, started_at: float, ending: Ending, asked_seconds: float | None = None) -> None:
+        """Take in how a call ended, and the wait that it was asked for."""
+
+    def hold(self, seconds: float) -> None:
+        """Let no call of any worker start for `seconds` from now."""
+
+    async def sleep(self, seconds: float) -> bool:
+        """Wait `seconds`; False when the run stopped meanwhile."""
 
 
 class Pacer:
@@ -132,10 +158,15 @@ class Pacer:
 
     async def sleep(self, seconds: float) -> bool:
         """Wait `seconds`; False when the run stopped meanwhile."""
-        end = time.monotonic() + seconds
-        while not self.stop.is_set() and (left := end - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, _STOP_SECONDS))
-        return not self.stop.is_set()
+        return await sleep_unless(self.stop, seconds)
+
+
+async def sleep_unless(stop: threading.Event, seconds: float) -> bool:
+    """Wait `seconds` on the event loop; False when `stop` was set meanwhile."""
+    end = time.monotonic() + seconds
+    while not stop.is_set() and (left := end - time.monotonic()) > 0:
+        await asyncio.sleep(min(left, _STOP_SECONDS))
+    return not stop.is_set()
 
 
 class Backoff:

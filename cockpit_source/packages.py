@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -42,8 +43,12 @@ class SpooledBatch:
 BatchQueue = SimpleQueue[SpooledBatch | None | BaseException]
 
 
-def collect_packages(queue: BatchQueue) -> Iterator[tuple[list[Path], bool]]:
+def collect_packages(
+    queue: BatchQueue, waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Iterator[tuple[list[Path], bool]]:
     """The batches of each package, and whether it is the last; the last may be without batches.
+
+    Waits for batches inside of `waiting`.
 
     A package closes before it would hold more than `PACKAGE_SCOPES`, or `PACKAGE_SECONDS` after its first batch.
     Raises what ended the reading, if anything did.
@@ -53,7 +58,8 @@ def collect_packages(queue: BatchQueue) -> Iterator[tuple[list[Path], bool]]:
     closes_at: float | None = None
     while True:
         try:
-            batch = queue.get(timeout=None if closes_at is None else max(0.0, closes_at - time.monotonic()))
+            with waiting():
+                batch = queue.get(timeout=None if closes_at is None else max(0.0, closes_at - time.monotonic()))
         except Empty:
             yield paths, False
             paths, scopes, closes_at = [], 0.0, None

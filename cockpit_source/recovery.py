@@ -18,8 +18,8 @@ from cockpit_source.run_record import RunRecord, new_run_id
 from cockpit_source.scope_list import ScopeList
 from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.settings import Settings
-from cockpit_source.source import RunFacts, batch_results
-from cockpit_source.spool import SKIPPED, RunInfo, Spool, to_batch
+from cockpit_source.source import RunFacts
+from cockpit_source.spool import SKIPPED, RunInfo, Spool, batch_results, to_batch
 from cockpit_source.warehouse import Warehouse
 
 CARRY_ON_WITHIN = timedelta(hours=12)

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cockpit_source.client import CallCounter
@@ -89,12 +90,16 @@ class RunRecord:
             self.outcomes[result.outcome] += 1
             self.license_rows += len(result.rows)
 
+    def count_batch(self, batch: pa.Table) -> None:
+        """Count results that were read elsewhere; their calls are counted by whoever made them."""
+        self.outcomes.update(batch["outcome"].to_pylist())
+        self.license_rows += sum(filter(None, batch["license_count"].to_pylist()))
+
     def count_spooled(self, batches: Sequence[Path]) -> None:
         """Count the results of an interrupted run from its spool."""
         for path in batches:
             table = pq.read_table(path, columns=["outcome", "license_count", "attempts"])
-            self.outcomes.update(table["outcome"].to_pylist())
-            self.license_rows += sum(filter(None, table["license_count"].to_pylist()))
+            self.count_batch(table)
             self._earlier_requests += sum(table["attempts"].to_pylist())
         self.done_at_opening = self.done
 

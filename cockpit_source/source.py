@@ -22,12 +22,11 @@ from cockpit_source.errors import CockpitError
 from cockpit_source.expand import Expansion
 from cockpit_source.fetch import Fetcher, utc_now
 from cockpit_source.listing_store import read_listed
-from cockpit_source.outcomes import ScopeResult
 from cockpit_source.pacing import Pacer
 from cockpit_source.run_record import RunRecord, new_run_id
 from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.settings import Settings
-from cockpit_source.spool import BATCH_ROWS, BATCH_SCOPES, SKIPPED_AS_ONE, to_batch
+from cockpit_source.spool import batch_results, to_batch
 from cockpit_source.tables import LISTED_TABLES, TABLES, Table
 from cockpit_source.warehouse import Warehouse
 
@@ -163,27 +162,6 @@ def _read_all(settings: Settings, run_id: str, as_of: datetime | None) -> Iterat
         if not record.good:
             raise CockpitError(f"No scope could be read ({fetcher.stop_reason or 'every call failed'}).")
         yield PackagePart(run=record.to_row(clock()))
-
-
-def batch_results(results: Iterable[ScopeResult], scopes: int = BATCH_SCOPES) -> Iterator[list[ScopeResult]]:
-    """`results` in lists of up to `scopes`, fewer where their licence rows are many, more where they were skipped."""
-    batch: list[ScopeResult] = []
-    weight = 0.0
-    rows = 0
-    for result in results:
-        batch.append(result)
-        weight += weigh(result)
-        rows += len(result.rows) + len(result.rejected)
-        if weight >= scopes or rows >= BATCH_ROWS:
-            yield batch
-            batch, weight, rows = [], 0.0, 0
-    if batch:
-        yield batch
-
-
-def weigh(result: ScopeResult) -> float:
-    """How much a result takes of a batch or a package: 1, less when the scope was skipped."""
-    return 1 / SKIPPED_AS_ONE if result.outcome == "skipped" else 1.0
 
 
 def _current_warehouse() -> Warehouse | None:

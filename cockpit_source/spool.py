@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -82,6 +82,27 @@ BATCH_SCHEMA = pa.schema(
     ]
 )
 _LISTS = ("licenses", "rejected")
+
+
+def batch_results(results: Iterable[ScopeResult], scopes: int = BATCH_SCOPES) -> Iterator[list[ScopeResult]]:
+    """`results` in lists of up to `scopes`, fewer where their licence rows are many, more where they were skipped."""
+    batch: list[ScopeResult] = []
+    weight = 0.0
+    rows = 0
+    for result in results:
+        batch.append(result)
+        weight += weigh(result)
+        rows += len(result.rows) + len(result.rejected)
+        if weight >= scopes or rows >= BATCH_ROWS:
+            yield batch
+            batch, weight, rows = [], 0.0, 0
+    if batch:
+        yield batch
+
+
+def weigh(result: ScopeResult) -> float:
+    """How much a result takes of a batch or a package: 1, less when the scope was skipped."""
+    return 1 / SKIPPED_AS_ONE if result.outcome == "skipped" else 1.0
 
 
 def to_batch(results: Sequence[ScopeResult]) -> pa.Table:
@@ -186,9 +207,7 @@ class Spool:
 
     def rewrite_batch(self, path: Path, batch: pa.Table) -> None:
         """Put `batch` in the place of one that was written."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(batch, sink, compression="zstd")
-        _publish(path, sink.getvalue())
+        _publish(path, encode_batch(batch))
 
     def batches(self) -> list[Path]:
         """All batches, in the order in which they were written."""
@@ -237,6 +256,24 @@ def list_spools(folder: Path) -> list[Spool]:
 def read_batch(path: Path) -> pa.Table:
     """One batch, as a table of `BATCH_SCHEMA`."""
     return pq.read_table(path, schema=BATCH_SCHEMA)
+
+
+def encode_batch(batch: pa.Table) -> bytes:
+    """One batch as the content of a file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(batch, sink, compression="zstd")
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def split_batch(batch: pa.Table) -> list[tuple[pa.Table, str]]:
+    """The rows of `batch` by the kind of their file, `write_batch` says which; none without a row."""
+    is_skipped = pc.equal(batch["outcome"], "skipped")
+    held_licenses = pc.struct_field(batch["prior"].combine_chunks(), "held_licenses")
+    is_emptied = pc.and_(pc.equal(batch["outcome"], "empty"), pc.greater(pc.fill_null(held_licenses, 0), 0))
+    is_tried = pc.invert(pc.or_(is_skipped, is_emptied))
+    parts = [(batch.filter(mask), kind) for mask, kind in ((is_emptied, HELD), (is_tried, ""), (is_skipped, SKIPPED))]
+    return [(part, kind) for part, kind in parts if part.num_rows]
 
 
 def fail_batch(batch: pa.Table, reason: str) -> tuple[pa.Table, Counter[str], int]:

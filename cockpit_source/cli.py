@@ -181,6 +181,10 @@ def load(
     accept_drop: Annotated[
         int, typer.Option(min=0, help="Let so many scopes lose all licences or leave the list, past the drop guard.")
     ] = 0,
+    dask: Annotated[
+        str | None,
+        typer.Option(help="Read on the workers of a Dask scheduler at this address, or local for two here."),
+    ] = None,
     as_json: AsJson = False,
     as_of: Annotated[datetime | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -195,6 +199,7 @@ def load(
         raise ConfigurationError("--retry-failed takes its scopes from the warehouse: leave --scopes-file out.")
     enter_project(project)
     from cockpit_source.errors import NothingToRetry
+    from cockpit_source.fanout.opening import fan_out_by_dask
     from cockpit_source.hooks import describe
     from cockpit_source.load import LoadProgress, run_load
     from cockpit_source.pipeline import create_pipeline
@@ -207,6 +212,7 @@ def load(
     progress = LoadProgress()
     request = StopRequest()
     with (
+        fan_out_by_dask(dask) as fan_out,
         ProgressDisplay(progress, create_console(stderr=True)),
         stopping_on_signals(request, lambda: progress.record is not None, progress.notes.append),
     ):
@@ -221,6 +227,7 @@ def load(
                 fresh=fresh,
                 progress=progress,
                 stop_request=request,
+                fan_out=fan_out,
             )
         except NothingToRetry as nothing:
             if as_json:

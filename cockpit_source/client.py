@@ -93,6 +93,10 @@ class CockpitClient:
         """The current token. Raises SignInError."""
         return self._transport.run(self.tokens.current())
 
+    def renew(self, refused: Token) -> Token:
+        """A newer token than one that the API refused. Raises SignInError."""
+        return self._transport.run(self.tokens.renew(refused))
+
     def list_licenses(self, scope: Scope) -> Answer:
         """As `fetch_licenses`, for a thread that waits."""
         return self._transport.run(self.fetch_licenses(scope))

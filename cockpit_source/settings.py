@@ -73,6 +73,12 @@ KEYS: dict[str, Key] = {
         values.number(0, 86_400), "a number from 0 to 86400: how long to wait for a reader of the DuckDB file", 120.0
     ),
     "publish_read_copy": Key(values.read_flag, "true or false: copy the DuckDB file for readers after a run", True),
+    "spool_url": Key(
+        values.read_text, "for --dask: a folder or an fsspec address such as s3://bucket/spool, shared by all workers"
+    ),
+    "shard_timeout_seconds": Key(
+        values.number(1, 86_400), "a number from 1 to 86400: how long --dask waits for a worker that is silent", 60.0
+    ),
     "after_run_command": Key(values.read_text, "a command that runs after every load"),
     "after_run_webhook": Key(values.read_webhook, "an https address, told of every load", secret=True),
     "price_list": Key(values.read_text, "the path of a CSV file with prices of SKUs"),
@@ -138,6 +144,8 @@ class Settings:
     page_size: int = 2000
     contact_data: bool = False
     gdap_relationships: bool = False
+    spool_url: str | None = None
+    shard_timeout_seconds: float = 60.0
     after_run_command: str | None = None
     after_run_webhook: str | None = field(default=None, repr=False)
     price_list: str | None = None
@@ -313,6 +321,8 @@ def _assemble(read: Mapping[str, Any]) -> Settings:
                 "page_size",
                 "contact_data",
                 "gdap_relationships",
+                "spool_url",
+                "shard_timeout_seconds",
                 "after_run_command",
                 "after_run_webhook",
                 "price_list",

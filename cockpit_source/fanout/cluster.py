@@ -28,6 +28,7 @@ LOCAL_WORKERS = 2
 LOCAL_THREADS = 8
 _CONNECT_SECONDS = 10.0
 _WORKER_SECONDS = 10.0
+_ANSWER_SECONDS = 60.0
 
 
 class DaskFanOut:
@@ -153,7 +154,8 @@ def _check_inbox(client: Client, inbox: Inbox) -> None:
     names = [name]
     problems: list[str] = []
     try:
-        for worker, (copy, problem) in client.run(probe_inbox, inbox.url, name).items():
+        answers = client.sync(client._run, probe_inbox, inbox.url, name, callback_timeout=_ANSWER_SECONDS)
+        for worker, (copy, problem) in answers.items():
             if copy is not None:
                 names.append(copy)
             if problem is not None:
@@ -162,6 +164,8 @@ def _check_inbox(client: Client, inbox: Inbox) -> None:
                 problems.append(f"worker {worker} does not see what this process writes there")
             elif inbox.get(copy) is None:
                 problems.append(f"what worker {worker} writes there is not seen by this process")
+    except TimeoutError:
+        problems.append(f"a worker did not answer in {_ANSWER_SECONDS:g} s")
     finally:
         for written in names:
             inbox.discard(written)

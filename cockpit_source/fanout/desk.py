@@ -127,7 +127,7 @@ class Desk(SchedulerPlugin):  # type: ignore[misc]
         """What a task tells of its calls, and what it may do next."""
         found = self._runs.get(run)
         if found is None:
-            return {"stop_reason": "the run has ended"}
+            return {"stop_reason": "the run has ended", "is_over": True}
         found.heard[key] = (worker, time.monotonic())
         found.requests += started
         found.throttled += sum(ending[2] == "THROTTLED" for ending in endings)

@@ -27,12 +27,16 @@ _POLL_SECONDS = 0.05
 
 
 class LeasedPace:
-    """A `Pace`. `problem` says why the desk was lost, when it was; `stop_request` is asked when it ends the run."""
+    """A `Pace`. `problem` says why the desk was lost, when it was; `stop_request` is asked when it ends the run.
+
+    `is_run_over`: nobody waits for what is read.
+    """
 
     def __init__(self, exchange: Exchange, stop_request: StopRequest) -> None:
         self.stop = threading.Event()
         self._stop_request = stop_request
         self.problem: str | None = None
+        self.is_run_over = False
         self.serial = 0
         self.in_flight = 0
         self._allowed = 1
@@ -134,6 +138,7 @@ class LeasedPace:
     def _take_in(self, answer: dict[str, Any]) -> None:
         if reason := answer.get("stop_reason"):
             self._end(reason)
+        self.is_run_over = bool(answer.get("is_over"))
         now = time.monotonic()
         self._starts.extend(now + start for start in answer.get("starts", ()))
         self._hold_until = max(self._hold_until, now + answer.get("hold", 0.0)) if answer.get("hold") else 0.0

@@ -42,6 +42,8 @@ _MAX_ATTEMPTS = 3
 _WATCH_SECONDS = 0.2
 # what open shards still get when the run ends early: the grace of their calls, and the way back
 _STOP_SECONDS = 10.0
+_ANSWER_SECONDS = 30.0
+_FORGET_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -144,7 +146,14 @@ class DaskReading:
                 self._watch_calls()
                 self._ask("close")
                 self._client.cancel([attempt.future for attempt in self._open.values()], force=True)
-                self._client.run(forget_run, self._run_id, on_error="ignore")
+                # a worker may be stopped and never answer
+                self._client.sync(
+                    self._client._run,
+                    forget_run,
+                    self._run_id,
+                    on_error="ignore",
+                    callback_timeout=_FORGET_SECONDS,
+                )
         except (OSError, TimeoutError):
             pass
 
@@ -361,7 +370,8 @@ class DaskReading:
         return self._call(f"cockpit_{what}", run=self._run_id, **arguments)
 
     def _call(self, handler: str, **arguments: Any) -> Any:
-        return self._client.sync(getattr(self._client.scheduler, handler), **arguments)
+        question = getattr(self._client.scheduler, handler)
+        return self._client.sync(question, callback_timeout=_ANSWER_SECONDS, **arguments)
 
     def _check_connection(self) -> None:
         if self._client.status != "running":

@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any
@@ -32,7 +33,7 @@ from cockpit_source.transport import Transport
 _TOKEN_PATIENCE_SECONDS = 60.0
 _TOKEN_POLL_SECONDS = 0.1
 _FAILURES = frozenset({"failed", "deferred"})
-_KEPT_TRANSPORTS = 64
+_REMEMBERED_RUNS = 1_000
 
 
 def read_shard(shard: Shard) -> ShardResult:
@@ -65,6 +66,8 @@ class _ShardReader:
             names = self._inbox.names(f"{self._prefix}.")
             with closing(fetcher.fetch(self._without(names))) as results:
                 for tried in batch_results(self._tried(results)):
+                    if pace.is_run_over:
+                        break
                     names.append(self._inbox.publish(self._prefix, to_batch(tried)))
         finally:
             transport.run(_call(pace.close))
@@ -187,11 +190,12 @@ class _KnownToken:
 
 
 class _Transports:
-    """Connections that one task leaves to the next of the same run; those of ended runs are closed."""
+    """Connections that one task leaves to the next of the same run, until that ends."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._free: dict[str, list[Transport]] = {}
+        self._ended: deque[str] = deque(maxlen=_REMEMBERED_RUNS)
 
     def take(self, shard: Shard) -> Transport:
         with self._lock:
@@ -202,15 +206,16 @@ class _Transports:
 
     def give_back(self, shard: Shard, transport: Transport) -> None:
         with self._lock:
-            self._free.setdefault(shard.run_id, []).append(transport)
-            ended = list(self._free)[:-_KEPT_TRANSPORTS]
-            closing = [transport for run_id in ended for transport in self._free.pop(run_id)]
-        for old in closing:
-            old.close()
+            if shard.run_id not in self._ended:
+                self._free.setdefault(shard.run_id, []).append(transport)
+                return
+        # its run ended without it
+        transport.close()
 
     def forget(self, run_id: str) -> None:
         """Close what is kept for a run."""
         with self._lock:
+            self._ended.append(run_id)
             closing = self._free.pop(run_id, [])
         for old in closing:
             old.close()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +19,7 @@ from cockpit_source.sandbox import Sandbox
 
 SCOPES: list[ScopeIds] = [(new_id(number), INSTANCE, None) for number in range(400)]
 _SECONDS = 60
+_SOURCE_FOLDER = str(Path(__file__).resolve().parents[1])
 
 
 def answer_slowly(inventory: Inventory, latency_ms: float = 15) -> Inventory:
@@ -35,9 +36,7 @@ def rows_of(number: int) -> list[Row]:
 
 def answers() -> dict[ScopeIds, tuple[str, list[Row]]]:
     """What a load of all scopes has to find."""
-    return {
-        scope: ("ok" if rows_of(number) else "empty", rows_of(number)) for number, scope in enumerate(SCOPES)
-    }
+    return {scope: ("ok" if rows_of(number) else "empty", rows_of(number)) for number, scope in enumerate(SCOPES)}
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
@@ -89,13 +88,12 @@ class Processes:
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
-        self.environment = os.environ | dict(environment or {})
+        # of this source tree, whichever folder they start in
+        self.environment = os.environ | {"PYTHONPATH": _SOURCE_FOLDER} | dict(environment or {})
         self.running: list[subprocess.Popen[bytes]] = []
         self.logs: list[Path] = []
         self.scheduler = self._start("scheduler", "--no-dashboard", "--port", "0", "--host", "127.0.0.1")
         wait_until(self._file.exists, "the scheduler")
-        import json
-
         self.address: str = json.loads(self._file.read_text())["address"]
 
     @property
@@ -130,7 +128,14 @@ class Processes:
     ) -> subprocess.Popen[bytes]:
         log = self.folder / f"{kind}{len(self.running)}.log"
         self.logs.append(log)
-        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", str(self._file), *options]
+        command = [
+            sys.executable,
+            "-m",
+            f"distributed.cli.dask_{kind}",
+            "--scheduler-file",
+            str(self._file),
+            *options,
+        ]
         with log.open("wb") as output:
             child = subprocess.Popen(
                 command,
@@ -158,8 +163,3 @@ def processes(folder: Path, **environment: str) -> Iterator[Processes]:
         yield started
     finally:
         started.stop()
-
-
-def count_twice(calls: Counter[str]) -> int:
-    """Calls beyond the first of each scope."""
-    return sum(count - 1 for count in calls.values())

@@ -604,7 +604,8 @@ class World:
         assert customer is not None
         if candidate["customer_id"] in self.protected_file.read_text():
             self.wrong.append("a DELETE of a protected customer")
-        if customer.company_name != item["live"]["company_name"]:
+        # the query, and the person who approved, knew it by the name of the inventory
+        if not customer.company_name == item["live"]["company_name"] == item["inventory"]["company_name"]:
             self.wrong.append("a DELETE of a customer with another name")
         instances = [i for i in customer.provider_instance_ids if self.sandbox.has_instance(customer, i)]
         if candidate["action"] == "delete_customer" and instances:

@@ -111,6 +111,7 @@ class Day:
     changes: list[Change]
     faults: list[str]
     which: int
+    has_hash: bool
     crash: int | None
     meanwhile: Change | None
     goes_on: bool
@@ -124,6 +125,7 @@ days = st.builds(
     st.lists(changes, max_size=2),
     st.one_of(st.just([]), st.just([]), st.lists(delete_faults, max_size=2)),
     st.sampled_from([1, 1, 1, 1, 2]),
+    st.sampled_from([True] * 7 + [False]),
     crashes,
     meanwhile,
     st.booleans(),
@@ -204,7 +206,7 @@ class DeletionMachine(RuleBasedStateMachine):
             self._change(change)
         if day.faults:
             self.world.aim(day.faults)
-        self._apply(day.which, True, day.crash, day.meanwhile)
+        self._apply(day.which, day.has_hash, day.crash, day.meanwhile)
         if day.goes_on:
             self._apply(1, True, None, None)
 

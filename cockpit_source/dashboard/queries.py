@@ -318,8 +318,9 @@ def attention_rows(filters: Filters) -> Query:
     """What needs attention, a row per customer, provider instance, SKU and kind; what matters most first."""
     kinds = ", ".join(f"'{kind}'" for kind in ATTENTION_KINDS)
     sql = f"""
-SELECT kind, coalesce(d.customer_label, customer_id) AS customer, provider_instance_name AS provider_instance,
-       sku_name AS product, total_seats, assigned_seats, suspended_seats, detail, observed_at AS read_at, age_hours,
+SELECT kind, coalesce(d.customer_label, customer_id) AS customer, sku_name AS product, detail,
+       total_seats, assigned_seats, suspended_seats, provider_instance_name AS provider_instance,
+       observed_at AS read_at, age_hours,
        customer_id, provider_instance_id, sku_id
 FROM (SELECT * FROM attention {filters.where(*_CUSTOMER, "sku_id")})
 LEFT JOIN {LABELS} AS d USING (tenant, customer_id)

@@ -74,7 +74,8 @@ KEYS: dict[str, Key] = {
     ),
     "publish_read_copy": Key(values.read_flag, "true or false: copy the DuckDB file for readers after a run", True),
     "spool_url": Key(
-        values.read_text, "for --dask: a folder or an fsspec address such as s3://bucket/spool, shared by all workers"
+        values.read_shared_folder,
+        "for --dask: a folder that all workers share, or an fsspec address such as s3://bucket/spool",
     ),
     "shard_timeout_seconds": Key(
         values.number(1, 86_400), "a number from 1 to 86400: how long --dask waits for a worker that is silent", 60.0

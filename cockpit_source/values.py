@@ -128,6 +128,14 @@ def read_place(value: object) -> str:
     return text
 
 
+def read_shared_folder(value: object) -> str:
+    """A folder by its path or its fsspec address; who may enter is configured elsewhere."""
+    text = read_text(value)
+    if "://" in text and "@" in text.split("://", 1)[1].split("/", 1)[0]:
+        raise ValueError("holds a user or a password, which does not belong there")
+    return text
+
+
 def one_of(*choices: str) -> Callable[[Any], str]:
     """A reader of one of a few words, in either case."""
 

@@ -213,9 +213,7 @@ def test_workers_that_do_not_fit_are_one_message(answering: Inventory, tmp_path:
         cluster.start_worker(prepare=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)))
         with (
             fan_out_by_dask(cluster.address) as fan_out,
-            pytest.raises(
-                ConfigurationError, match=r"cannot leave what they read .* written: File too large"
-            ),
+            pytest.raises(ConfigurationError, match=r"cannot leave what they read .* written: File too large"),
         ):
             answering.load(SCOPES, day(0), fan_out=fan_out)
     assert license_calls(answering.sandbox) == 0

@@ -75,6 +75,8 @@ GOOD: dict[str, list[tuple[Any, Any]]] = {
     "max_drop_percent": [(0, 0.0), (100, 100.0), ("2.5", 2.5)],
     "lock_wait_seconds": [(0, 0.0), (86_400, 86_400.0), ("0.5", 0.5)],
     "publish_read_copy": [(False, False), ("true", True)],
+    "spool_url": [("/srv/spool", "/srv/spool"), ("s3://bucket/a@b", "s3://bucket/a@b")],
+    "shard_timeout_seconds": [(1, 1.0), (86_400, 86_400.0), ("90", 90.0)],
     "after_run_command": [("notify --all", "notify --all")],
     "after_run_webhook": [("https://hooks.example.com/a?key=b", "https://hooks.example.com/a?key=b")],
 }
@@ -185,6 +187,8 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
     "max_drop_percent": _number(-0.1, 100.1),
     "lock_wait_seconds": _number(-0.1, 86_401),
     "publish_read_copy": _FLAG,
+    "spool_url": [*_NO_TEXT, ("s3://key:secret@bucket/spool", "holds a user or a password")],
+    "shard_timeout_seconds": _number(0.9, 86_401),
     "after_run_command": _NO_TEXT,
     "after_run_webhook": [
         *_NO_TEXT,
@@ -214,6 +218,8 @@ DEFAULTS: dict[str, Any] = {
     "sku_catalog": None,
     "reseller_scopes": "same",
     "refresh_marts": False,
+    "spool_url": None,
+    "shard_timeout_seconds": 60.0,
     "after_run_command": None,
     "after_run_webhook": None,
 }

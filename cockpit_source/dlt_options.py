@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import dlt
@@ -12,12 +13,31 @@ import pyarrow as pa
 
 from cockpit_source.configuration import configured_value
 
+_lock = threading.Lock()
+_options = ExitStack()
+_runs = 0
+
 
 @contextmanager
 def loading(pipeline: dlt.Pipeline) -> Iterator[None]:
-    """The options of dlt and Arrow that every run of `pipeline` is made with."""
-    with dlt.config.values(_dlt_options(pipeline)), _frugal_arrow(), _quiet_dlt():
+    """The options of dlt and Arrow that every run of `pipeline` is made with.
+
+    They are of the whole process: runs at the same time share those of the first, until the last has ended.
+    """
+    global _runs
+    with _lock:
+        if not _runs:
+            _options.enter_context(dlt.config.values(_dlt_options(pipeline)))
+            _options.enter_context(_frugal_arrow())
+            _options.enter_context(_quiet_dlt())
+        _runs += 1
+    try:
         yield
+    finally:
+        with _lock:
+            _runs -= 1
+            if not _runs:
+                _options.close()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -27,6 +27,8 @@ from cockpit_source.run_record import RunRecord
 from cockpit_source.settings import Settings
 from cockpit_source.spool import HELD, SKIPPED, SKIPPED_AS_ONE, batch_results, split_batch, to_batch
 from cockpit_source.stopping import StopRequest
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,9 @@ class FanOut(Protocol):
 
     def waiting(self) -> AbstractContextManager[None]:
         """Let other runs have their turn, while the context lasts."""
+
+    def run_at_once(self, jobs: Sequence[Callable[[], Result]]) -> list[Result]:
+        """What the jobs give, several loads at once, each in its turn. Raises what the first one raised."""
 
 
 class SpoolWriter:

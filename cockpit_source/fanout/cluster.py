@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from cockpit_source.fanout.desk import Desk
 from cockpit_source.fanout.inbox import Inbox
 from cockpit_source.fanout.messages import PACKAGE
 from cockpit_source.fanout.reader import DaskReading
+from cockpit_source.fanout.turns import Turns
 from cockpit_source.fanout.worker import probe_inbox
 from cockpit_source.reading import Reading, ReadingJob
 from cockpit_source.redaction import redact
@@ -31,26 +31,13 @@ _WORKER_SECONDS = 10.0
 _ANSWER_SECONDS = 60.0
 
 
-class DaskFanOut:
+class DaskFanOut(Turns):
     """Reads on the workers of a cluster, for one run or several at once; see `FanOut`."""
 
     def __init__(self, client: Client, address: str) -> None:
+        super().__init__()
         self._client = client
         self._address = address
-        self._turn = threading.Lock()
-
-    @contextmanager
-    def taking_turns(self) -> Iterator[None]:
-        with self._turn:
-            yield
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        self._turn.release()
-        try:
-            yield
-        finally:
-            self._turn.acquire()
 
     def open_reading(self, job: ReadingJob) -> Reading:
         reading = DaskReading(self._client, self._address, job)

@@ -36,6 +36,7 @@ prove: $(READY) mutate  ## what takes long to prove: guards, a throttled load, t
 	$(BIN)/python benchmarks/throttled.py --against --strict
 	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000
 	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000 --destination postgres
+	$(BIN)/python tests/prove_dask.py --trials 20
 	$(BIN)/python tests/prove_deletions.py --trials 100
 	$(BIN)/python tests/prove_deletions.py --trials 100 --destination postgres
 
@@ -50,6 +51,7 @@ bench: $(READY)  ## the load beside what one would write instead, a small load, 
 	$(BIN)/python benchmarks/load_scale.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/throttled.py
+	$(BIN)/python benchmarks/dask_tenants.py
 	$(BIN)/python benchmarks/marts_scale.py
 	$(BIN)/python benchmarks/million_rows.py
 

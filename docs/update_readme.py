@@ -41,6 +41,7 @@ README = ROOT / "README.md"
 TABLES_PAGE = ROOT / "docs" / "tables.md"
 DELETIONS_PAGE = ROOT / "docs" / "deletions.md"
 MARTS_PAGE = ROOT / "docs" / "marts.md"
+DASK_PAGE = ROOT / "docs" / "dask.md"
 COST_PAGE = ROOT / "docs" / "cost-model.md"
 
 
@@ -330,6 +331,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "marts": mart_documents.render_mart_list,
     "mart-columns": mart_documents.render_mart_columns,
     "measures": mart_documents.render_measures,
+    "dask-tenants": partial(run_script, "benchmarks/dask_tenants.py"),
+    "dask-kills": partial(run_script, "tests/prove_dask.py"),
     "kills": partial(
         run_script,
         "tests/prove_kills.py --trials 100 --scopes 2000",
@@ -344,6 +347,7 @@ PAGES = {
     "deletions-by-hand": DELETIONS_PAGE,
     "mart-columns": MARTS_PAGE,
     "cost-model": COST_PAGE,
+    "dask-kills": DASK_PAGE,
     "measures": MARTS_PAGE,
 }
 # which are written as a whole

@@ -21,6 +21,7 @@ Exchange = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """Sends a report to the desk and gives its answer; raises OSError where the desk cannot be reached."""
 
 LATE_SECONDS = 0.25
+_CATCHING_UP = 0.97
 _KEEP_IN_TOUCH_SECONDS = 0.5
 _SHORTEST_PAUSE_SECONDS = 0.005
 _POLL_SECONDS = 0.05
@@ -43,6 +44,8 @@ class LeasedPace:
         self._exchange = exchange
         self._starts: deque[float] = deque()
         self._hold_until = 0.0
+        # the moment and the real start of the last call
+        self._last = (0.0, 0.0)
         self._endings: list[tuple[float, float, str, float | None]] = []
         self._unused = 0
         self._waiting = 0
@@ -68,10 +71,10 @@ class LeasedPace:
                     self._give_back_late(now)
                     if not self._starts:
                         await self._wait_for_more()
-                    elif (wait := max(self._starts[0], self._hold_until) - now) > 0:
+                    elif (wait := self._next_start() - now) > 0:
                         await sleep_unless(self.stop, wait)
                     else:
-                        self._starts.popleft()
+                        self._last = (self._starts.popleft(), now)
                         self.in_flight += 1
                         self._started += 1
                         return now
@@ -151,10 +154,17 @@ class LeasedPace:
         self._stop_request.ask(reason)
         self.stop.set()
 
+    def _next_start(self) -> float:
+        """When the next call may start: at its moment, and after a late one at nearly the distance that they have."""
+        moment = self._starts[0]
+        last_moment, last_start = self._last
+        return max(moment, self._hold_until, last_start + (moment - last_moment) * _CATCHING_UP)
+
     def _give_back_late(self, now: float) -> None:
         while self._starts and self._starts[0] < now - LATE_SECONDS:
             self._starts.popleft()
             self._unused += 1
+            self._last = (0.0, 0.0)
             self._news.set()
 
     async def _wait_for_more(self) -> None:

@@ -4,8 +4,8 @@ A simulated tenant is loaded once in this process, then by two Dask workers, the
 each into a database of its own, while a worker is killed with SIGKILL at a random instant between the first call and
 the last. Every time the tables are compared whole with those of the load without Dask, and the log of the sandbox
 says which calls were made twice and how many started in the busiest second: the budget is `max_requests_per_second`,
-and the sandbox itself has no limit. Exits with 1 when a row differs, when a trial made more calls twice than a shard has
-scopes, or when a second had more calls than the budget and `--slack` percent (a call counts when it arrives).
+and the sandbox itself has no limit. Exits with 1 when a row differs, when a trial made more calls twice than a shard
+has scopes, or when a second had more calls than the budget and `--slack` percent (a call counts when it arrives).
 """
 
 from __future__ import annotations

@@ -146,6 +146,7 @@ class Desk(SchedulerPlugin):  # type: ignore[misc]
             found.in_flight.pop(member, None)
         return {
             "stop_reason": found.stop_reason,
+            "now": time.monotonic(),
             "starts": grant.starts,
             "hold": grant.hold,
             "ask_again": grant.ask_again,

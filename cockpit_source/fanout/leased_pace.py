@@ -7,6 +7,7 @@ moment has passed by too far is given back, so that a process that was stopped f
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
@@ -44,6 +45,7 @@ class LeasedPace:
         self._exchange = exchange
         self._starts: deque[float] = deque()
         self._hold_until = 0.0
+        self._clocks_differ = math.inf
         # the moment and the real start of the last call
         self._last = (0.0, 0.0)
         self._endings: list[tuple[float, float, str, float | None]] = []
@@ -143,7 +145,10 @@ class LeasedPace:
             self._end(reason)
         self.is_run_over = bool(answer.get("is_over"))
         now = time.monotonic()
-        self._starts.extend(now + start for start in answer.get("starts", ()))
+        if "now" in answer:
+            # the quickest answer tells best how the clocks differ; by a slow one its calls would run into the next
+            self._clocks_differ = min(self._clocks_differ, now - answer["now"])
+            self._starts.extend(answer["now"] + self._clocks_differ + start for start in answer["starts"])
         self._hold_until = max(self._hold_until, now + answer.get("hold", 0.0)) if answer.get("hold") else 0.0
         self._allowed = answer.get("allowed", self._allowed)
         self.serial = answer.get("serial", self.serial)

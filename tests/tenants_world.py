@@ -15,6 +15,8 @@ from support import INSTANCE, Model, Row, ScopeIds, day, new_id, read_rows, sku
 from cockpit_source.sandbox import TOKEN_SCOPE, ApiClient, Sandbox, SandboxTenant, running_sandbox
 
 NAMES = ("north", "south", "west")
+# tenants that fail, each in its own way, answer as south does
+FAILING = ("refused", "stolen", "secretless", "misset", "down", "guarded", "forbidden", "crashing")
 
 # two tenants know a customer by the same id, which must not matter
 A: ScopeIds = (new_id(1), INSTANCE, None)
@@ -34,6 +36,11 @@ DAYS: list[dict[str, Answers]] = [
 ]
 
 
+def answers_on(number: int, name: str) -> Answers:
+    """What the API of a tenant answers on a day."""
+    return DAYS[number].get(name, DAYS[number]["south"])
+
+
 @dataclass
 class Tenants:
     """The sandboxes by name, and what a project says of each."""
@@ -43,8 +50,8 @@ class Tenants:
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
     secrets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def reset(self) -> None:
-        """As it works, and with the answers of the first day."""
+    def reset(self, *names: str) -> None:
+        """These tenants, or `NAMES`, as it works, and with the answers of the first day."""
         self.common = {
             "token_scope": TOKEN_SCOPE,
             "max_attempts": 1,
@@ -54,8 +61,8 @@ class Tenants:
             "customers": [A[0], B[0]],
             "provider_instances": [INSTANCE],
         }
-        self.own = {name: self.access(name) for name in self.apis}
-        self.secrets = {name: {"client_secret": client(name).secret} for name in self.apis}
+        self.own = {name: self.access(name) for name in names or NAMES}
+        self.secrets = {name: {"client_secret": client(name).secret} for name in self.own}
         for api in self.apis.values():
             api.clear_requests()
         self.answer(0)
@@ -73,7 +80,7 @@ class Tenants:
         """Answer as on a day, for these tenants or all."""
         for name in names or self.apis:
             self.apis[name].clear()
-            for scope, rows in DAYS[number][name].items():
+            for scope, rows in answers_on(number, name).items():
                 self.apis[name].answer(scope[0], json.dumps(rows).encode())
 
     def write(self, folder: Path, added: str = "") -> Path:
@@ -101,10 +108,10 @@ def _to_toml(values: Mapping[str, Any]) -> str:
 
 @contextmanager
 def running_tenants() -> Iterator[Tenants]:
-    """A sandbox for each of `NAMES`."""
+    """A sandbox for each of `NAMES` and `FAILING`."""
     with ExitStack() as stack:
         apis = {}
-        for name in NAMES:
+        for name in (*NAMES, *FAILING):
             api = stack.enter_context(running_sandbox(SandboxTenant(customers=3)))
             api.tenant.domain = f"{name}.example"
             api.api_clients = {client(name).id: client(name)}
@@ -117,7 +124,7 @@ class Models:
 
     def __init__(self, database: Any) -> None:
         self.database = database
-        self.models = {name: Model(f"{name}.example") for name in NAMES}
+        self.models = {name: Model(f"{name}.example") for name in (*NAMES, *FAILING)}
 
     def load(self, number: int, *names: str, outcomes: Mapping[str, str] | None = None) -> None:
         """These tenants were loaded on a day; with `outcomes` their scopes came to something else than ok."""
@@ -128,7 +135,7 @@ class Models:
                 if row["tenant"] == f"{name}.example" and row["started_at"] == day(number)
             )
             outcome = (outcomes or {}).get(name, "ok")
-            answers = {scope: (outcome, rows) for scope, rows in DAYS[number][name].items()}
+            answers = {scope: (outcome, rows) for scope, rows in answers_on(number, name).items()}
             self.models[name].run(run_id, day(number), answers)
 
     def check(self) -> None:

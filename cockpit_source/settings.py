@@ -277,12 +277,12 @@ def refuse(problems: Sequence[str], tenant_name: str | None = None) -> None:
     if not problems:
         return
     lines = "\n".join(f"  - {problem}" for problem in problems)
-    whose, place = "", f"[{SECTION}]"
+    begins, place = "The configuration does not work:", f"[{SECTION}]"
     if tenant_name is not None:
-        whose = f" of tenant {tenant_name}"
+        begins = f"The configuration of tenant {tenant_name} does not work:"
         place = f"[{TENANTS_SECTION}.{tenant_name}], what holds for all tenants under [{SECTION}]"
     raise ConfigurationError(
-        f"The configuration{whose} does not work:\n{lines}\n"
+        f"{begins}\n{lines}\n"
         f"Set keys in .dlt/config.toml (secrets in .dlt/secrets.toml) under {place}, or in the environment, "
         f"for example as {environment_name('tenant', tenant_name)}. `cockpit check` shows which files were read."
     )

@@ -2,10 +2,9 @@
 
 `--only tables-page sources` writes docs/tables.md and the sources of the dbt package. A block stands between
 `<!-- name -->` and `<!-- /name -->`. Blocks: `tables`, `settings`, `deletion-settings`, `marts`, `mart-columns` and
-`measures` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user sees), `tenants` (a load
-of several), `deletions` and
-`deletions-by-hand` (a plan of deletions carried out on the sandbox), and what the scripts in
-benchmarks/ print, a few minutes each: `compare` (`compare_loads.py`), `bench` (`load_scale.py`),
+`measures` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user sees), `tenants` (a
+load of several), `deletions` and `deletions-by-hand` (a plan of deletions carried out on the sandbox), and what the
+scripts in benchmarks/ print, a few minutes each: `compare` (`compare_loads.py`), `bench` (`load_scale.py`),
 `startup`, `throttled`, `marts-scale`, `cost-model` and `million` (`million_rows.py`); `kills` (tests/prove_kills.py)
 takes half an hour.
 """

@@ -181,8 +181,9 @@ def break_tenants(tenants: Tenants, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunOpener, "open", crashing)
 
 
+@pytest.mark.parametrize("at_once", [(), ("--dask", "local")], ids=["one after another", "at once on Dask"])
 def test_tenants_that_fail_in_every_way_cost_no_other(
-    tenants: Tenants, project: Path, cockpit: Command, monkeypatch: pytest.MonkeyPatch
+    tenants: Tenants, project: Path, cockpit: Command, monkeypatch: pytest.MonkeyPatch, at_once: tuple[str, ...]
 ) -> None:
     assert set(FAILURES) == set(FAILING)
     # good ones first, in between and last
@@ -199,8 +200,11 @@ def test_tenants_that_fail_in_every_way_cost_no_other(
     tenants.answer(1)
     break_tenants(tenants, monkeypatch)
     tenants.write(project)
-    ran = cockpit("load", *on(1))
-    reports = dict(zip(names, re.split(r"^tenant .*$", ran.out, flags=re.MULTILINE)[1:], strict=False))
+    ran = cockpit("load", *on(1), *at_once)
+    # in the order in which they end
+    parts = re.split(r"^tenant (?!.*status)(\S+).*$", ran.out, flags=re.MULTILINE)[1:]
+    reports = dict(zip(parts[::2], parts[1::2], strict=True))
+    assert sorted(reports) == sorted(names)
     assert [name for name, (_, says, _) in FAILURES.items() if says not in reports[name]] == []
     ends = {line.split()[0]: int(line.split()[-1]) for line in ran.out.splitlines()[-len(names) - 1 :]}
     assert ends == {name: FAILURES.get(name, (0,))[0] for name in names} | {"total": 2}

@@ -114,6 +114,17 @@ def test_more_members_than_calls_take_turns() -> None:
     assert max(given_to.values()) - min(given_to.values()) <= 2
 
 
+def test_known_rate_is_reached_though_endings_are_told_late() -> None:
+    """Each member keeps to its share of the calls at a time itself, so none waits for the news of another."""
+    workers = Workers(40.0, most=4)
+    for _ in range(60):
+        workers.step("a", 20)
+        workers.step("b", 20)
+        workers.clock.now += 0.15
+    assert len([start for start in workers.starts if start < 109.0]) == pytest.approx(360, abs=10)
+    assert workers.budget.exchange("a", waiting=1).most == 2
+
+
 def _batch(key: str) -> object:
     scope = ListedScope(key, Scope("c", "p", None))
     return to_batch([ScopeResult(scope, "empty", NOW, CallRecord(200))])

@@ -39,9 +39,13 @@ class _Member:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a member may do. Seconds from now: `starts` of calls, `hold` until which none may start, `ask_again`."""
+    """What a member may do. Seconds from now: `starts` of calls, `hold` until which none may start, `ask_again`.
+
+    `most` is its share of the calls at a time.
+    """
 
     starts: tuple[float, ...]
+    most: int
     hold: float
     ask_again: float
 
@@ -83,23 +87,31 @@ class SharedBudget:
         unused: int = 0,
         waiting: int = 0,
         hold_seconds: float = 0.0,
+        was_full: bool = False,
     ) -> Grant:
         """Take in what a member tells, and give it what it may do.
 
         `unused` calls were given and are not made; `waiting` ones are wanted; `hold_seconds` is a wait that the API
-        asked for, of everyone.
+        asked for, of everyone; `was_full`: calls had to wait since its share of the calls at a time was in flight.
         """
         now = self._clock()
         member = self._members.setdefault(name, _Member())
         member.held = max(0, member.held - len(endings) - unused)
         member.seen_at, member.waiting = now, waiting
         self._forget_silent(now)
+        self._is_short = self._is_short or was_full
         for ending in endings:
             self._end_call(now, *ending)
         if hold_seconds > 0:
             self._hold(now, hold_seconds)
-        starts = self._give(member, now)
-        return Grant(starts, max(0.0, self._hold_until - now), self._next_moment(now))
+        rate = min(self._max_rate, self._ceiling.rate(now) or math.inf)
+        active = sum(1 for other in self._members.values() if other.held or other.waiting)
+        # the rate says how many, and each keeps to its share of the calls at a time itself: counted here, they would
+        # also wait for the news that others have ended
+        is_paced = rate < math.inf and self.allowed >= active
+        starts = self._give(member, now, rate, is_paced=is_paced)
+        most = self.allowed // max(1, active) if is_paced else self.allowed
+        return Grant(starts, most, max(0.0, self._hold_until - now), self._next_moment(now))
 
     def leave(self, name: str) -> None:
         """Forget a member and what it holds."""
@@ -126,19 +138,21 @@ class SharedBudget:
     def _hold(self, now: float, seconds: float) -> None:
         self._hold_until = max(self._hold_until, now + seconds)
 
-    def _give(self, member: _Member, now: float) -> tuple[float, ...]:
-        free = self.allowed - sum(other.held for other in self._members.values())
-        wanted = min(member.waiting, free, self._share(member))
-        interval = 1.0 / min(self._max_rate, self._ceiling.rate(now) or math.inf)
+    def _give(self, member: _Member, now: float, rate: float, *, is_paced: bool) -> tuple[float, ...]:
+        if is_paced:
+            wanted = member.waiting
+        else:
+            free = self.allowed - sum(other.held for other in self._members.values())
+            wanted = min(member.waiting, free, self._share(member))
         starts: list[float] = []
         while len(starts) < wanted:
             moment = max(self._next_start, self._hold_until, now)
             if moment > now + HORIZON_SECONDS:
                 break
             starts.append(moment - now)
-            self._next_start = moment + interval
+            self._next_start = moment + 1.0 / rate
         is_rate_free = max(self._next_start, self._hold_until) <= now + HORIZON_SECONDS
-        self._is_short = is_rate_free and member.waiting > len(starts)
+        self._is_short = not is_paced and is_rate_free and member.waiting > len(starts)
         member.held += len(starts)
         if starts:
             member.served_at = now

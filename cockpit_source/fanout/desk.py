@@ -120,6 +120,7 @@ class Desk(SchedulerPlugin):  # type: ignore[misc]
         unused: int = 0,
         waiting: int = 0,
         hold_seconds: float = 0.0,
+        was_full: bool = False,
         started: int = 0,
         in_flight: int = 0,
         leaves: bool = False,
@@ -140,6 +141,7 @@ class Desk(SchedulerPlugin):  # type: ignore[misc]
             unused=unused,
             waiting=0 if leaves or found.stop_reason else waiting,
             hold_seconds=hold_seconds,
+            was_full=was_full,
         )
         if leaves:
             budget.leave(member)
@@ -148,6 +150,7 @@ class Desk(SchedulerPlugin):  # type: ignore[misc]
             "stop_reason": found.stop_reason,
             "now": time.monotonic(),
             "starts": grant.starts,
+            "most": grant.most,
             "hold": grant.hold,
             "ask_again": grant.ask_again,
             "allowed": budget.allowed,

@@ -42,6 +42,8 @@ class LeasedPace:
         self.serial = 0
         self.in_flight = 0
         self._allowed = 1
+        self._most = 1
+        self._was_full = False
         self._exchange = exchange
         self._starts: deque[float] = deque()
         self._hold_until = 0.0
@@ -56,6 +58,7 @@ class LeasedPace:
         self._closed = False
         self._news = asyncio.Event()
         self._given = asyncio.Event()
+        self._freed = asyncio.Event()
         # whoever has it waits for the next start, the others for their turn
         self._turn = asyncio.Lock()
 
@@ -75,6 +78,10 @@ class LeasedPace:
                         await self._wait_for_more()
                     elif (wait := self._next_start() - now) > 0:
                         await sleep_unless(self.stop, wait)
+                    elif self.in_flight >= self._most:
+                        self._was_full = True
+                        self._freed.clear()
+                        await _wait(self._freed, _POLL_SECONDS)
                     else:
                         self._last = (self._starts.popleft(), now)
                         self.in_flight += 1
@@ -86,6 +93,7 @@ class LeasedPace:
 
     def end_call(self, started_at: float, ending: Ending, asked_seconds: float | None = None) -> None:
         self.in_flight -= 1
+        self._freed.set()
         self._endings.append((started_at, time.monotonic(), ending.name, asked_seconds))
         self._news.set()
 
@@ -133,10 +141,12 @@ class LeasedPace:
             "unused": self._unused,
             "waiting": max(0, self._waiting - len(self._starts)),
             "hold_seconds": self._asked_hold,
+            "was_full": self._was_full,
             "started": self._started,
             "in_flight": self.in_flight,
         }
         self._endings, self._unused, self._started, self._asked_hold = [], 0, 0, 0.0
+        self._was_full = False
         self._news.clear()
         return report
 
@@ -151,6 +161,7 @@ class LeasedPace:
             self._starts.extend(answer["now"] + self._clocks_differ + start for start in answer["starts"])
         self._hold_until = max(self._hold_until, now + answer.get("hold", 0.0)) if answer.get("hold") else 0.0
         self._allowed = answer.get("allowed", self._allowed)
+        self._most = answer.get("most", self._most)
         self.serial = answer.get("serial", self.serial)
         if self._starts:
             self._given.set()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -172,6 +175,51 @@ def test_scheduler_that_dies_is_a_clear_failure_and_the_next_load_carries_on(
     assert result.carried_on
     _check(answering, result)
     assert license_calls(sandbox) - before < len(SCOPES) - 120
+
+
+_CHILD = """
+import json, sys
+from datetime import datetime
+from cockpit_source import create_pipeline, resolve_settings, run_load
+from cockpit_source.fanout.opening import fan_out_by_dask
+order = json.load(sys.stdin)
+pipeline = create_pipeline(order["tenant_key"], database=order["database"], pipelines_dir=order["pipelines_dir"])
+with fan_out_by_dask(order["address"]) as fan_out:
+    run_load(
+        pipeline, resolve_settings(**order["settings"]), as_of=datetime.fromisoformat(order["as_of"]), fan_out=fan_out
+    )
+"""
+
+
+def test_workers_stop_when_the_load_is_killed_and_the_next_takes_over_what_they_left(
+    local: DaskFanOut, answering: Inventory, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    names = ("customer_id", "provider_instance_id", "reseller_id")
+    tables = [dict(zip(names, scope, strict=True)) for scope in SCOPES]
+    with processes(tmp_path / "dask") as cluster:
+        cluster.start_worker()
+        order = {
+            "address": cluster.address,
+            "tenant_key": answering.tenant_key,
+            "database": str(answering.database),
+            "pipelines_dir": str(answering.database.parent / "work" / "pipelines"),
+            "settings": answering.connection() | answering.settings | {"scopes": tables},
+            "as_of": day(0).isoformat(),
+        }
+        child = subprocess.Popen([sys.executable, "-c", _CHILD], stdin=subprocess.PIPE, env=cluster.environment)
+        assert child.stdin is not None
+        child.stdin.write(json.dumps(order).encode())
+        child.stdin.close()
+        wait_until(lambda: license_calls(sandbox) > 120, "the middle of the run")
+        child.kill()
+        child.wait()
+        wait_until(lambda: any(tmp_path.glob("work/cockpit_inbox/*/*/*.parquet")), "what the worker had read")
+    before = license_calls(sandbox)
+    assert before < len(SCOPES)
+    result = answering.load(SCOPES, day(0), fan_out=local)
+    assert result.carried_on
+    _check(answering, result)
+    assert license_calls(sandbox) - before <= len(SCOPES) - 100
 
 
 def test_no_scheduler_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ from cockpit_source.fanout.messages import PACKAGE, TokenBox
 DESK_NAME = f"cockpit-desk {PACKAGE}"
 # a budget is kept after its last run, with what it has learned
 _FORGET_AFTER_SECONDS = 3600.0
+# a run whose process is gone, for tasks that still ask
+_GONE_SECONDS = 600.0
 
 
 @dataclass(slots=True)
@@ -28,6 +30,7 @@ class _Run:
     client: str
     silent_after: float
     stop_reason: str | None = None
+    gone_at: float | None = None
     # of Dask's own type: opaque here
     token: Any = None
     serial: int = 0
@@ -61,7 +64,9 @@ class Desk(SchedulerPlugin):  # type: ignore[misc]
         """Stop the runs of a process that is gone."""
         for run in self._runs.values():
             if run.client == client:
+                # what was read is written all the same, for the next process
                 run.stop_reason = run.stop_reason or "the process that loads is gone"
+                run.token, run.gone_at = None, time.monotonic()
 
     def cockpit_open(
         self,
@@ -78,6 +83,11 @@ class Desk(SchedulerPlugin):  # type: ignore[misc]
             if now - used_at > _FORGET_AFTER_SECONDS:
                 self._budgets.pop(name, None)
                 del self._used_at[name]
+        self._runs = {
+            name: known
+            for name, known in self._runs.items()
+            if known.gone_at is None or now - known.gone_at < _GONE_SECONDS
+        }
         bounds = (max_concurrency, max_requests_per_second)
         known = self._budgets.get(budget)
         # of two runs of a tenant at a time, the bounds of the first count
@@ -162,6 +172,9 @@ class Desk(SchedulerPlugin):  # type: ignore[misc]
         found = self._runs.get(run)
         if found is None:
             return None
+        assert self._scheduler is not None  # noqa: S101 - it has started
+        now = time.time()
+        workers = self._scheduler.workers.values()
         self._used_at[found.budget] = time.monotonic()
         return {
             "requests": found.requests,
@@ -171,13 +184,9 @@ class Desk(SchedulerPlugin):  # type: ignore[misc]
             "allowed": self._budgets[found.budget].allowed,
             "refused_serial": found.refused_serial,
             "silent": [key for key, heard in found.heard.items() if self._is_silent(key, heard, found.silent_after)],
+            "workers": sorted(state.address for state in workers),
+            "stale": [state.address for state in workers if now - state.last_seen > found.silent_after],
         }
-
-    def cockpit_stale_workers(self, seconds: float) -> list[str]:
-        """Workers whose heartbeat has not been heard for so long."""
-        assert self._scheduler is not None  # noqa: S101 - it has started
-        now = time.time()
-        return [state.address for state in self._scheduler.workers.values() if now - state.last_seen > seconds]
 
     def _is_silent(self, key: str, heard: tuple[str, float], seconds: float) -> bool:
         """Whether a task still runs where it was heard of, too long ago."""

@@ -91,7 +91,10 @@ class ShardResult:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """What the desk knows of a run. `silent` are the keys of tasks of which nothing was heard for too long."""
+    """What the desk knows of a run and of its cluster.
+
+    `silent` are the keys of tasks of which nothing was heard for too long, `stale` the workers of which that is true.
+    """
 
     requests: int = 0
     throttled: int = 0
@@ -100,7 +103,9 @@ class RunStatus:
     allowed: int | None = None
     refused_serial: int = -1
     silent: tuple[str, ...] = ()
+    workers: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> RunStatus:
-        return cls(**record | {"silent": tuple(record["silent"])})
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in record.items()})

@@ -92,7 +92,7 @@ class DaskReading:
         self._again: deque[Shard] = deque()
         self._number = 0
         self._failures_in_a_row = 0
-        self._workers: list[str] = []
+        self._workers: Sequence[str] = ()
         self._stale: frozenset[str] = frozenset()
         self._watched_at = 0.0
         self._useful_at = time.monotonic()
@@ -319,7 +319,7 @@ class DaskReading:
             self._stop_run("run_deadline_minutes was reached")
         status = self._watch_calls()
         self._watch_token(status.refused_serial)
-        self._watch_workers(now, status.silent)
+        self._watch_workers(now, status)
 
     def _watch_calls(self) -> RunStatus:
         status = RunStatus.of(self._ask("status") or {})
@@ -345,12 +345,11 @@ class DaskReading:
             box = to_serialize(TokenBox(token.value, self._serial))
             self._ask("put_token", token=box, serial=self._serial)
 
-    def _watch_workers(self, now: float, silent: Sequence[str]) -> None:
+    def _watch_workers(self, now: float, status: RunStatus) -> None:
         seconds = self._job.settings.shard_timeout_seconds
-        self._workers = sorted(self._client.nthreads())
-        self._stale = frozenset(self._call("cockpit_stale_workers", seconds=seconds))
+        self._workers, self._stale = status.workers, frozenset(status.stale)
         for key, attempt in list(self._open.items()):
-            if key in silent or attempt.worker in self._stale:
+            if key in status.silent or attempt.worker in self._stale:
                 del self._open[key]
                 self._lose(attempt.shard, f"nothing was heard of it for {seconds:g} s")
         if set(self._workers) - self._stale:
@@ -367,11 +366,8 @@ class DaskReading:
             self._ask("stop", reason=reason)
 
     def _ask(self, what: str, **arguments: Any) -> Any:
-        return self._call(f"cockpit_{what}", run=self._run_id, **arguments)
-
-    def _call(self, handler: str, **arguments: Any) -> Any:
-        question = getattr(self._client.scheduler, handler)
-        return self._client.sync(question, callback_timeout=_ANSWER_SECONDS, **arguments)
+        question = getattr(self._client.scheduler, f"cockpit_{what}")
+        return self._client.sync(question, callback_timeout=_ANSWER_SECONDS, run=self._run_id, **arguments)
 
     def _check_connection(self) -> None:
         if self._client.status != "running":

@@ -108,4 +108,5 @@ class RunStatus:
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> RunStatus:
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in record.items()})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in record.items()}
+        return cls(**values)

@@ -1,12 +1,12 @@
 """Fills the blocks of README.md and pages in docs/ that come from code or runs: `make readme`, or `--only demo`.
 
 `--only tables-page sources` writes docs/tables.md and the sources of the dbt package. A block stands between
-`<!-- name -->` and `<!-- /name -->`. Blocks: `tables`, `settings`, `deletion-settings`, `marts`, `mart-columns` and
-`measures` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user sees), `deletions` and
-`deletions-by-hand` (a plan of deletions carried out on the sandbox), and what the scripts in
+`<!-- name -->` and `<!-- /name -->`. Blocks: `tables`, `settings`, `deletion-settings`, `marts`, `mart-columns`,
+`measures` and `ledger.sql` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user
+sees), `deletions` and `deletions-by-hand` (a plan of deletions carried out on the sandbox), and what the scripts in
 benchmarks/ print, a few minutes each: `compare` (`compare_loads.py`), `bench` (`load_scale.py`),
-`startup`, `throttled`, `marts-scale` and `million` (`million_rows.py`); `kills` (tests/prove_kills.py) takes half an
-hour.
+`startup`, `throttled`, `marts-scale`, `move` (`move_history.py`) and `million` (`million_rows.py`); `kills`
+(tests/prove_kills.py) takes half an hour.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from typing import Any
 import mart_documents
 
 from cockpit_source.deletions import settings as deletion_settings
+from cockpit_source.deletions.ledger_store import define_table
 from cockpit_source.deletions.ledger_tables import LEDGER_DATASET, LEDGER_TABLES, LedgerTable
 from cockpit_source.settings import KEYS, Key
 from cockpit_source.tables import REFERENCE_TABLES, TABLES, Column, Table
@@ -41,6 +42,7 @@ README = ROOT / "README.md"
 TABLES_PAGE = ROOT / "docs" / "tables.md"
 DELETIONS_PAGE = ROOT / "docs" / "deletions.md"
 MARTS_PAGE = ROOT / "docs" / "marts.md"
+POSTGRESQL_PAGE = ROOT / "docs" / "postgresql.md"
 
 
 def render_settings(keys: Mapping[str, Key] = KEYS) -> str:
@@ -117,6 +119,19 @@ _TYPES = {
     "decimal128(18, 4)": "DECIMAL(18,4)",
     "timestamp[us, tz=UTC]": "TIMESTAMP WITH TIME ZONE",
 }
+
+
+def render_ledger_sql() -> str:
+    """The ledger of the deletions in PostgreSQL, to which its role can only add, as SQL."""
+    lines = ["CREATE SCHEMA cockpit_deletions;"]
+    for table in LEDGER_TABLES.values():
+        statement = define_table(table, f"{LEDGER_DATASET}.{table.name}")
+        lines.append(textwrap.fill(f"{statement};", 116, subsequent_indent="    "))
+    lines += [
+        f"GRANT USAGE ON SCHEMA {LEDGER_DATASET} TO cockpit_deleter;",
+        f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA {LEDGER_DATASET} TO cockpit_deleter;",
+    ]
+    return "```sql\n" + "\n".join(lines) + "\n```"
 
 
 def run_demo() -> str:
@@ -319,6 +334,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "deletions": run_deletions,
     "deletion-settings": partial(render_settings, deletion_settings.KEYS),
     "deletions-by-hand": run_deletions_by_hand,
+    "ledger.sql": render_ledger_sql,
     "compare": partial(run_script, "benchmarks/compare_loads.py"),
     "bench": partial(run_script, "benchmarks/load_scale.py"),
     "startup": partial(run_script, "benchmarks/startup.py"),
@@ -340,6 +356,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 PAGES = {
     "deletion-settings": DELETIONS_PAGE,
     "deletions-by-hand": DELETIONS_PAGE,
+    "ledger.sql": POSTGRESQL_PAGE,
     "mart-columns": MARTS_PAGE,
     "measures": MARTS_PAGE,
 }

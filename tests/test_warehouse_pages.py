@@ -145,12 +145,19 @@ _WRITES = (
 
 
 def _delete_as_deleter(licences: Licences, trial: Trial) -> None:
-    """A plan carried out; then nothing of its records can be changed."""
+    """A plan of the DuckDB file moved, and another carried out; then nothing of the records can be changed."""
+    run(trial, "cockpit load", 3)
+    run(trial, "cockpit deletions plan --query trial/offboard.sql")
     as_deleter = {DESTINATION: licences.url("cockpit_deleter")}
-    run(trial, "cockpit deletions plan --query trial/offboard.sql --destination postgres", **as_deleter)
-    ((plan_id, plan_hash),) = licences.query(
-        "cockpit_deleter", "SELECT plan_id, plan_hash FROM cockpit_deletions.deletion_plans"
-    )
+    for line in update_readme.read_code("move-ledger", POSTGRESQL_PAGE).splitlines():
+        command = line.removeprefix("$ ").replace("license_inventory.duckdb", "trial/license_inventory.duckdb")
+        printed = run(trial, command, **as_deleter)
+    assert "moved: the ledger goes on at postgresql://" in printed
+    run(trial, "cockpit deletions plan --query trial/offboard.sql", 4)
+    run(trial, "cockpit deletions plan --query trial/offboard.sql --destination postgres")
+    plan_id, plan_hash = licences.query(
+        "cockpit_deleter", "SELECT plan_id, plan_hash FROM cockpit_deletions.deletion_plans ORDER BY seq"
+    )[-1]
     run(
         trial,
         f"cockpit deletions apply {plan_id} --hash {plan_hash} --approved-by change --destination postgres",

@@ -65,7 +65,7 @@ def _describe_ledger(ledger: Path, destination: str) -> str:
     if destination == "postgres":
         return (
             f"The ledger of the deletions, {ledger}, was not moved: cockpit deletions move --destination postgres "
-            "does that, and no deletion can be planned there before."
+            "does that. Without it their history and limits would begin anew there."
         )
     return (
         f"The ledger of the deletions, {ledger}, was not moved: deletions do not work on {destination}. Keep it and "

@@ -36,6 +36,7 @@ from postgres_server import PostgresServer, running_postgres
 NAME = "license_inventory.duckdb"
 LARGEST = "scope_runs"
 DATASET = "cockpit"
+POSTGRES = "DESTINATION__POSTGRES__CREDENTIALS"
 LAKE = "DESTINATION__DUCKLAKE__CREDENTIALS__"
 
 
@@ -85,12 +86,11 @@ def _load_once(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Warehouse:
-    """Where the file goes: for `cockpit move`, and as the catalogue `moved` of a DuckDB connection."""
+    """Where the file goes."""
 
     title: str
     destination: str
     environment: Mapping[str, str]
-    attach: str
 
 
 @contextmanager
@@ -99,8 +99,7 @@ def open_warehouse(destination: str, server: PostgresServer, folder: Path) -> It
     with server.fresh_database() as database:
         url = server.url(database)
         if destination == "postgres":
-            environment = {"DESTINATION__POSTGRES__CREDENTIALS": url}
-            yield Warehouse("PostgreSQL", destination, environment, f"ATTACH '{url}' AS moved (TYPE postgres)")
+            yield Warehouse("PostgreSQL", destination, {POSTGRES: url})
             return
         files = folder / "lake"
         environment = {
@@ -108,12 +107,12 @@ def open_warehouse(destination: str, server: PostgresServer, folder: Path) -> It
             f"{LAKE}CATALOG": url,
             f"{LAKE}STORAGE__BUCKET_URL": str(files),
         }
-        yield Warehouse("DuckLake", destination, environment, "")
+        yield Warehouse("DuckLake", destination, environment)
 
 
-def compare(warehouse: Warehouse, folder: Path) -> tuple[int, int]:
+def compare(destination: str, folder: Path) -> tuple[int, int]:
     """The number of tables and of rows that were compared. Exits when one differs."""
-    with _attached(warehouse) as (connection, catalog):
+    with _attached(destination) as (connection, catalog):
         connection.execute(f"ATTACH '{folder / NAME}' AS file (READ_ONLY)")
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"SET temp_directory = '{folder / 'spill'}'")
@@ -138,22 +137,21 @@ def compare(warehouse: Warehouse, folder: Path) -> tuple[int, int]:
                 for one, other in sides
             ]
             if any(differing):
-                raise SystemExit(f"{warehouse.title}: {differing} rows of {table} differ")
+                raise SystemExit(f"{destination}: {differing} rows of {table} differ")
             total += connection.execute(f"SELECT count(*) FROM {here}").fetchall()[0][0]
         return len(tables), total
 
 
 @contextmanager
-def _attached(warehouse: Warehouse) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-    if warehouse.attach:
+def _attached(destination: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+    if destination == "postgres":
         with closing(duckdb.connect(":memory:")) as connection:
-            connection.execute(warehouse.attach)
+            connection.execute(f"ATTACH '{os.environ[POSTGRES]}' AS moved (TYPE postgres)")
             yield connection, "moved"
         return
     from cockpit_source.pipeline import create_pipeline
 
-    os.environ.update(warehouse.environment)
-    with create_pipeline(TENANT, destination=warehouse.destination).sql_client() as client:
+    with create_pipeline(TENANT, destination=destination).sql_client() as client:
         yield client.native_connection, "lake"
 
 
@@ -182,16 +180,21 @@ def main() -> None:
     parser.add_argument("--customers", type=int, default=5000)
     parser.add_argument("--skus", type=int, default=12)
     parser.add_argument("--days", type=int, default=365)
+    # in processes of their own: the peak of a child is never less than that of the process that starts it
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--compare", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     world = {name: getattr(arguments, name) for name in ("customers", "skus", "days")}
     if arguments.make:
         make_file(arguments.make, **world)
         return
+    if arguments.compare:
+        destination, folder_name = arguments.compare
+        print(json.dumps(compare(destination, Path(folder_name))))
+        return
     with tempfile.TemporaryDirectory() as name, running_postgres(durable=True) as server:
         folder = Path(name)
         os.environ.update({"DLT_DATA_DIR": f"{folder}/dlt", "HOME": str(folder)})
-        # in a process of its own: the peak of a child is never less than that of the process that starts it
         options = [part for key, value in world.items() for part in (f"--{key}", str(value))]
         run_measured([sys.executable, __file__, "--make", str(folder), *options], {})
         _describe(world, folder / NAME)
@@ -211,7 +214,8 @@ def _measure(warehouse: Warehouse, server: PostgresServer, folder: Path) -> None
     command = [cockpit, "move", "--from", str(folder / NAME), "--destination", warehouse.destination, "--json"]
     moved = run_measured([*command, "--project", str(folder)], warehouse.environment)
     result: dict[str, Any] = json.loads(moved.output)
-    tables, rows = compare(warehouse, folder)
+    compared = [sys.executable, __file__, "--compare", warehouse.destination, str(folder)]
+    tables, rows = json.loads(run_measured(compared, warehouse.environment).output)
     print(
         f"{warehouse.title:<11} {rows:>10,} {result['copy_seconds']:>7.1f} s {result['compare_seconds']:>8.1f} s "
         f"{moved.seconds:>7.1f} s {floor:>6.1f} s {moved.seconds / floor:>8.1f} {moved.peak_mib:>9,.0f}   "

@@ -340,6 +340,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "startup": partial(run_script, "benchmarks/startup.py"),
     "throttled": partial(run_script, "benchmarks/throttled.py"),
     "marts-scale": partial(run_script, "benchmarks/marts_scale.py"),
+    "move": partial(run_script, "benchmarks/move_history.py"),
     "million": partial(run_script, "benchmarks/million_rows.py"),
     "marts": mart_documents.render_mart_list,
     "mart-columns": mart_documents.render_mart_columns,

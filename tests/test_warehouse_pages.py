@@ -105,6 +105,7 @@ def follow_page(trial: Trial, page: Path, **environment: str) -> str:
 
 def test_roles_of_the_page_can_what_it_says_and_no_more(licences: Licences, trial: Trial) -> None:
     """From a DuckDB file over the move and a load to a deletion, each as its role."""
+    update_readme._prepare_deletions(trial)
     run(trial, "cockpit load", 3)
     as_loader = {DESTINATION: licences.url("cockpit_loader")}
     run(trial, "cockpit move --destination postgres", **as_loader)
@@ -115,12 +116,10 @@ def test_roles_of_the_page_can_what_it_says_and_no_more(licences: Licences, tria
     query = update_readme.read_code("compare.sql", POSTGRESQL_PAGE)
     with duckdb.connect(str(trial.project / "license_inventory.duckdb"), read_only=True) as connection:
         assert connection.execute(query).fetchall()[0][0] == licences.query("cockpit_reader", query)[0][0] > 0
-    update_readme._prepare_deletions(trial)
     run(trial, "cockpit load --destination postgres", 3, **as_loader)
     # what is made later can be read as well
     licences.query("cockpit_loader", "CREATE TABLE cockpit.later AS SELECT 1 AS one")
     licences.query("cockpit_loader", "CREATE VIEW cockpit.later_view AS SELECT * FROM cockpit.later")
-    run(trial, "cockpit marts --destination postgres")
     for reader in ("cockpit_reader", "cockpit_deleter"):
         read = licences.objects(reader)
         assert {"license_history", "scopes", "fct_current_inventory", "later", "later_view"} <= read.keys()
@@ -146,7 +145,6 @@ _WRITES = (
 
 def _delete_as_deleter(licences: Licences, trial: Trial) -> None:
     """A plan of the DuckDB file moved, and another carried out; then nothing of the records can be changed."""
-    run(trial, "cockpit load", 3)
     run(trial, "cockpit deletions plan --query trial/offboard.sql")
     as_deleter = {DESTINATION: licences.url("cockpit_deleter")}
     for line in update_readme.read_code("move-ledger", POSTGRESQL_PAGE).splitlines():

@@ -10,12 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 from postgres_server import PostgresServer
+from rich.console import Console
 from support import INSTANCE, Inventory, Row, ScopeIds, day, new_id, sku
 from test_discovery import load as load_discovered
 from test_warehouses import DAYS, STATUSES
@@ -23,6 +25,7 @@ from test_warehouses import DAYS, STATUSES
 from cockpit_source.errors import CockpitError, ConfigurationError, WarehouseBusy, WarehouseError
 from cockpit_source.lock import file_lock
 from cockpit_source.move.copying import MoveResult, move_dataset
+from cockpit_source.move.report import shown_steps
 from cockpit_source.pipeline import create_pipeline
 from cockpit_source.reference_data import load_reference_data
 from cockpit_source.sandbox import Sandbox, running_sandbox
@@ -321,3 +324,15 @@ def test_missing_permission_is_told_without_the_password(
     message = refusal(world.inventory.database, on_postgres, WarehouseError)
     assert "permission denied for database" in message
     assert "hunter" not in message
+
+
+def test_steps_are_a_bar_on_a_terminal_and_lines_elsewhere() -> None:
+    shown = {}
+    for is_terminal in (True, False):
+        console = Console(file=StringIO(), force_terminal=is_terminal, width=100)
+        with shown_steps(console) as step:
+            step("copying runs", 50, 200)
+        shown[is_terminal] = console.file.getvalue()  # type: ignore[attr-defined]
+    assert shown[False] == "copying runs\n"
+    assert "copying runs" in shown[True]
+    assert "25 %" in shown[True]

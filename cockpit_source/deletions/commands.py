@@ -244,6 +244,8 @@ def move(
     """Move the ledger that lies beside a DuckDB file to PostgreSQL, with every record as it is. Calls no API.
 
     The old one stays, gets a last record that says where it went, and takes no more. Run it again after a kill.
+
+    Exit codes: 0 moved, 2 configuration or usage, 4 refused, 6 in use.
     """
     pipeline = _open_pipeline(project, None, destination, dataset)
     from cockpit_source.configuration import project_folder

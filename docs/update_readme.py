@@ -3,10 +3,10 @@
 `--only tables-page sources` writes docs/tables.md and the sources of the dbt package. A block stands between
 `<!-- name -->` and `<!-- /name -->`. Blocks: `tables`, `settings`, `deletion-settings`, `marts`, `mart-columns`,
 `measures` and `ledger.sql` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user
-sees), `deletions` and `deletions-by-hand` (a plan of deletions carried out on the sandbox), and what the scripts in
-benchmarks/ print, a few minutes each: `compare` (`compare_loads.py`), `bench` (`load_scale.py`),
-`startup`, `throttled`, `marts-scale`, `cost-model`, `move` (`move_history.py`) and `million` (`million_rows.py`);
-`kills` (tests/prove_kills.py) takes half an hour.
+sees), `tenants` (a load of several), `deletions` and `deletions-by-hand` (a plan of deletions carried out on the
+sandbox), and what the scripts in benchmarks/ print, a few minutes each: `compare` (`compare_loads.py`), `bench`
+(`load_scale.py`), `startup`, `throttled`, `marts-scale`, `cost-model`, `move` (`move_history.py`) and `million`
+(`million_rows.py`); `kills` (tests/prove_kills.py) takes half an hour.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ledger_documents
 import mart_documents
+import tenant_documents
 
 from cockpit_source.deletions import settings as deletion_settings
-from cockpit_source.deletions.ledger_store import define_table
 from cockpit_source.deletions.ledger_tables import LEDGER_DATASET, LEDGER_TABLES, LedgerTable
 from cockpit_source.settings import KEYS, Key
 from cockpit_source.tables import REFERENCE_TABLES, TABLES, Column, Table
+from cockpit_source.tenants import DATASET_KEYS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -52,7 +54,8 @@ def render_settings(keys: Mapping[str, Key] = KEYS) -> str:
     for name, key in keys.items():
         default = "" if key.default is None else f"`{key.default}`"
         secret = " (in secrets.toml)" if key.secret else ""
-        lines.append(f"| `{name}` | {key.valid}{secret} | {default} |")
+        shared = " (one for all tenants)" if keys is KEYS and name in DATASET_KEYS else ""
+        lines.append(f"| `{name}` | {key.valid}{secret}{shared} | {default} |")
     return "\n".join(lines)
 
 
@@ -120,19 +123,6 @@ _TYPES = {
     "decimal128(18, 4)": "DECIMAL(18,4)",
     "timestamp[us, tz=UTC]": "TIMESTAMP WITH TIME ZONE",
 }
-
-
-def render_ledger_sql() -> str:
-    """The ledger of the deletions in PostgreSQL, to which its role can only add, as SQL."""
-    lines = ["CREATE SCHEMA cockpit_deletions;"]
-    for table in LEDGER_TABLES.values():
-        statement = define_table(table, f"{LEDGER_DATASET}.{table.name}")
-        lines.append(textwrap.fill(f"{statement};", 116, subsequent_indent="    "))
-    lines += [
-        f"GRANT USAGE ON SCHEMA {LEDGER_DATASET} TO cockpit_deleter;",
-        f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA {LEDGER_DATASET} TO cockpit_deleter;",
-    ]
-    return "```sql\n" + "\n".join(lines) + "\n```"
 
 
 def run_demo() -> str:
@@ -332,10 +322,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "settings": render_settings,
     "demo": run_demo,
     "walkthrough": run_walkthrough,
+    "tenants": tenant_documents.run_tenants,
     "deletions": run_deletions,
     "deletion-settings": partial(render_settings, deletion_settings.KEYS),
     "deletions-by-hand": run_deletions_by_hand,
-    "ledger.sql": render_ledger_sql,
+    "ledger.sql": ledger_documents.render_ledger_sql,
     "compare": partial(run_script, "benchmarks/compare_loads.py"),
     "bench": partial(run_script, "benchmarks/load_scale.py"),
     "startup": partial(run_script, "benchmarks/startup.py"),

@@ -16,6 +16,7 @@ from postgres_server import PostgresServer
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
+import ledger_documents
 import update_readme
 from update_readme import POSTGRESQL_PAGE, Trial
 
@@ -202,4 +203,4 @@ def test_lake_of_the_page_takes_the_file(postgres: PostgresServer, trial: Trial,
 def test_ledger_of_the_page_is_that_of_the_code() -> None:
     """`make readme` fills it in."""
     page = POSTGRESQL_PAGE.read_text(encoding="utf-8")
-    assert update_readme.read_block("ledger.sql", page) == update_readme.render_ledger_sql()
+    assert update_readme.read_block("ledger.sql", page) == ledger_documents.render_ledger_sql()

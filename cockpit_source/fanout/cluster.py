@@ -66,7 +66,8 @@ def _open_client(address: str, stack: ExitStack) -> Client:
                 threads_per_worker=LOCAL_THREADS,
                 processes=True,
                 host="127.0.0.1",
-                dashboard_address=None,
+                # of its pages there is none, see `_quiet_dask`; any free port will do for that
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
                 memory_limit=0,
                 local_directory=folder,
                 silence_logs=logging.CRITICAL,
@@ -166,13 +167,19 @@ def _check_inbox(client: Client, inbox: Inbox) -> None:
 
 @contextmanager
 def _quiet_dask() -> Iterator[None]:
-    """What goes wrong is said in our words, once."""
+    """What goes wrong is said in our words, once; a cluster of this process serves no page."""
     loggers = [logging.getLogger(name) for name in ("distributed", "tornado.application")]
     usual = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        with dask.config.set({"distributed.logging": {"distributed": "critical"}}):
+        with dask.config.set(
+            {
+                "distributed.logging": {"distributed": "critical"},
+                "distributed.scheduler.http.routes": [],
+                "distributed.worker.http.routes": [],
+            }
+        ):
             yield
     finally:
         for logger, level in zip(loggers, usual, strict=True):

@@ -1,4 +1,4 @@
-"""Proof of loads on two local Dask workers: `python tests/prove_dask.py --trials 10 --scopes 1000`.
+"""Proof of loads on two local Dask workers: `python tests/prove_dask.py --trials 5 --scopes 1000`.
 
 A simulated tenant is loaded once in this process, then by two Dask workers, then once per trial on the workers again,
 each into a database of its own, while a worker is killed with SIGKILL at a random instant between the first call and
@@ -157,7 +157,7 @@ def _format(title: str, trial: Trial) -> str:
 def main() -> int:
     """Prove it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--scopes", type=int, default=1_000)
     parser.add_argument("--rate", type=float, default=100, help="max_requests_per_second")
     parser.add_argument("--slack", type=float, default=5, help="percent")

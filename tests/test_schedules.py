@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import duckdb
@@ -30,6 +31,10 @@ from support import INSTANCE, Model, ScopeIds, day, new_id, read_rows, sku
 from cockpit_source.sandbox import CSP_CLIENT, TOKEN_SCOPE, Sandbox, running_sandbox
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "docs"))
+
+import update_readme
+
 SCHEDULES = ROOT / "pipelines" / "schedules"
 WRAPPER = SCHEDULES / "cockpit_load.sh"
 COCKPIT = Path(sys.executable).with_name("cockpit")
@@ -471,3 +476,34 @@ def test_load_step_of_the_workflow_runs_as_it_stands(
     assert (done.returncode, done.stderr) == (ends_with, "")
     assert re.findall(r"^::\w+", done.stdout, re.MULTILINE) == [tells]
     assert ("Sign-in was refused" if status == 401 else f"customer {B[0]}") in summary.read_text(encoding="utf-8")
+
+
+class AirflowFailException(Exception):
+    """Stands in for that of Airflow."""
+
+
+def test_task_for_airflow_loads_and_fails_as_it_says(
+    project: Path, api: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow is not there: its decorators are replaced by ones that leave the function as it is."""
+    called = []
+    sdk, exceptions = ModuleType("airflow.sdk"), ModuleType("airflow.exceptions")
+    sdk.__dict__.update(task=lambda **_: lambda function: function, dag=lambda **_: called.append)
+    exceptions.__dict__["AirflowFailException"] = AirflowFailException
+    for name, module in {
+        "airflow": ModuleType("airflow"),
+        "airflow.sdk": sdk,
+        "airflow.exceptions": exceptions,
+    }.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    code = update_readme.read_code("airflow", ROOT / "docs" / "schedules.md")
+    names: dict[str, Any] = {}
+    exec(code.replace("\n\nlicences()\n", "\n"), names)
+    assert [function.__name__ for function in called] == ["licences"]
+    api.answer(B[0], b"", status=403)
+    returned = names["load_licences"](str(project))
+    assert (returned["read"], returned["of"], returned["exit_code"]) == (1, 2, 3)
+    assert len(read_rows(project / "w.duckdb", "licenses")) == 1
+    configure(project, api, client_secret="wrong")
+    with pytest.raises(AirflowFailException, match="Sign-in was refused"):
+        names["load_licences"](str(project))

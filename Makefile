@@ -36,6 +36,7 @@ prove: $(READY) mutate  ## what takes long to prove: guards, a throttled load, t
 	$(BIN)/python benchmarks/throttled.py --against --strict
 	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000
 	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000 --destination postgres
+	$(BIN)/python tests/prove_dagster.py
 	$(BIN)/python tests/prove_deletions.py --trials 100
 	$(BIN)/python tests/prove_deletions.py --trials 100 --destination postgres
 

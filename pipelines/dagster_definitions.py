@@ -172,8 +172,10 @@ def describe_failure(result: LoadResult, code: int) -> str:
     """What a person has to know who is called, and how the drop guard is told to let go here."""
     if code == EXIT_GUARDED and result.guard_message:
         return f"{result.guard_message} Here: launch this partition again with accept_drop in its config."
-    reason = result.sign_in_error or result.stop_reason or result.listing_problem
-    return f"No scope could be read{'.' if reason is None else f': {reason}'}" if not result.good else str(reason)
+    reason = result.sign_in_error or result.stop_reason
+    if reason is None and result.unread_scopes:
+        reason = result.unread_scopes[0].error_description
+    return f"No scope could be read: {reason}" if not result.good else str(reason)
 
 
 def describe_run(pipeline: Pipeline, run_id: str) -> dict[str, Any]:

@@ -257,6 +257,18 @@ def test_signal_is_passed_on_and_the_load_keeps_what_it_read(slow: Path, api: Sa
     assert 0 < len(read_rows(slow / "w.duckdb", "licenses")) == row["scopes_ok"] < 200
 
 
+def test_load_that_is_told_to_stop_before_it_begins_calls_nobody(project: Path, api: Sandbox) -> None:
+    api.faults.for_sign_in("hang")
+    api.clear_requests()
+    wrapper = start(project)
+    wait_until(lambda: api.requests)
+    wrapper.send_signal(signal.SIGTERM)
+    out, err = wrapper.communicate(timeout=120)
+    ended = told(project, wrapper.returncode, out, err)
+    assert (ended.exit_code, ended.called, ended.err) == (1, "", "")
+    assert ended.warned.startswith("cockpit load warns: it was told to stop before it had read anything")
+
+
 def test_killed_load_calls_and_the_next_carries_on(slow: Path, api: Sandbox) -> None:
     wrapper = start(slow)
     wait_until(lambda: len(api.requests) > 40)

@@ -33,8 +33,9 @@ case "$tries$pause" in
         ;;
 esac
 
-output=$(mktemp) || exit 1
-trap 'rm -f "$output"' EXIT
+# with a full disk too the load is tried, and somebody called
+output=$(mktemp) || output=/dev/null
+trap '[ "$output" = /dev/null ] || rm -f "$output"' EXIT
 [ -z "$message_file" ] || rm -f "$message_file"
 
 # a signal is passed on: the load then ends in order
@@ -114,12 +115,17 @@ while [ "$code" -eq 6 ] && [ "$tries" -gt 1 ] && [ -z "$stopped" ]; do
     load "$@" || code=$?
 done
 
+if [ -n "$stopped" ] && { [ "$code" -eq 1 ] || [ "$code" -gt 6 ]; }; then
+    warn "it was told to stop before it had read anything (exit code $code)" \
+        "The tables are as they were; the next load carries on."
+    exit "$code"
+fi
 case $code in
     0) ;;
     3) warn "some scopes were not read (exit code 3)" \
         "The others are loaded, and these keep the rows of their last good read. cockpit status says which and why." ;;
     6) warn "the database stayed in use (exit code 6)" \
-        "Nothing was lost and nothing loaded. The message names who holds it; the next load on schedule tries again." ;;
+        "Nothing was lost. The message names who holds it; the next load on schedule tries again." ;;
     4) call "the drop guard held something back (exit code 4)" \
         "Everything else is loaded. The message says what was held back, and the command that accepts it." ;;
     5) call "the sign-in was refused (exit code 5)" \

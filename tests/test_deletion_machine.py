@@ -206,9 +206,16 @@ class DeletionMachine(RuleBasedStateMachine):
             self._change(change)
         if day.faults:
             self.world.aim(day.faults)
-        self._apply(day.which, day.has_hash, day.crash, day.meanwhile)
+        self._apply(day.which, day.has_hash, day.crash, self._aim(day.meanwhile, wanted))
         if day.goes_on:
             self._apply(1, True, None, None)
+
+    def _aim(self, change: Change | None, wanted: list[int]) -> Change | None:
+        """The change, of a customer that is to be deleted where it is one of a customer."""
+        if change is None or change[0] != "customer":
+            return change
+        actor, how = change[1]
+        return "customer", (wanted[actor % len(wanted)], how)
 
     def _heal(self) -> None:
         """All as it should be for deletions to be made, but for what was made before."""

@@ -16,7 +16,6 @@ from typing import Any
 import dagster as dg
 from dlt import Pipeline
 
-import cockpit_source
 from cockpit_source import (
     CockpitError,
     LoadProgress,
@@ -24,6 +23,7 @@ from cockpit_source import (
     Settings,
     WarehouseBusy,
     WarehouseError,
+    configured_tenants,
     create_pipeline,
     refresh_marts,
     resolve_mart_settings,
@@ -59,7 +59,7 @@ PASSING = ("failed", "deferred", "skipped")
 RUNS_TAG = "cockpit/runs"
 
 open_project(None if PROJECT is None else Path(PROJECT))
-TENANTS: list[str] = getattr(cockpit_source, "configured_tenants", list)()
+TENANTS = configured_tenants()
 
 
 def name_of(partition: str) -> tuple[str, ...]:

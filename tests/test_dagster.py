@@ -16,15 +16,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster_world import ROOT, SEEDS, World, load_definitions, read_tables, write_project
 from support import day
 
-import cockpit_source
 from cockpit_source.sandbox import CSP_CLIENT, SandboxTenant, running_sandbox
-
-if not hasattr(cockpit_source, "configured_tenants"):
-    pytest.skip("this version has one tenant only", allow_module_level=True)
-
-from dagster_world import ROOT, SEEDS, World, load_definitions, read_tables, write_project
 
 
 @pytest.fixture
@@ -187,3 +182,14 @@ def test_instance_of_the_example_has_one_writer(world: World, tmp_path: Path) ->
     definitions = world.definitions
     for asset in (definitions.licence_tables, definitions.marts, definitions.checks_of_tenants):
         assert asset.op.pool == "cockpit_database"
+
+
+def test_project_of_one_tenant_is_one_partition(world: World) -> None:
+    secrets = world.folder / ".dlt" / "secrets.toml"
+    common, _, north = secrets.read_text().partition("[sources.cockpit.tenants.north]\n")
+    north, _, _ = north.partition("[sources.cockpit.tenants.south]\n")
+    secrets.write_text(f'{common}{north}[destination.duckdb]\ncredentials = "w.duckdb"\n')
+    world.definitions = load_definitions()
+    assert world.definitions.tenants.get_partition_keys() == ["default"]
+    assert world.load("default", 0).success
+    assert world.rows("SELECT tenant, scopes_ok FROM cockpit.runs") == [("north.example", 8)]

@@ -5,7 +5,8 @@ each into a database of its own, while a worker is killed with SIGKILL at a rand
 the last. Every time the tables are compared whole with those of the load without Dask, and the log of the sandbox
 says which calls were made twice and how many started in the busiest second: the budget is `max_requests_per_second`,
 and the sandbox itself has no limit. Exits with 1 when a row differs, when a trial made more calls twice than a shard
-has scopes, or when a second had more calls than the budget and `--slack` percent (a call counts when it arrives).
+has scopes, when calls came faster than the budget from the first to the last, or when a second had more than it and
+`--slack` percent: a call counts when it arrives, and on a busy machine some arrive late, next to others.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Trial:
     seconds: float
     calls: int
     repeated: int
+    rate: float
     busiest: int
     differing: int
     killed_after: int | None = None
@@ -81,11 +83,13 @@ class Proof:
         seconds = time.monotonic() - began
         self.size = result.scopes_total
         rows = [row for row in self._sandbox.requests(first)[0] if row["path"].lower().endswith("/licenses")]
+        moments = [row["received_at_seconds"] for row in rows]
         return Trial(
             seconds,
             len(rows),
             len(rows) - len({(row["path"], row["query"]) for row in rows}),
-            busiest_second([row["received_at_seconds"] for row in rows]),
+            (len(moments) - 1) / (max(moments) - min(moments)),
+            busiest_second(moments),
             self._compare(database),
             kill_after,
         )
@@ -116,7 +120,7 @@ def prove(arguments: argparse.Namespace) -> bool:
             f"simulated tenant (sandbox) of {proof.size:,} scopes, budget {arguments.rate:g} calls a second, "
             f"seed {arguments.seed}"
         )
-        print(f"{'':<36} {'seconds':>7} {'calls':>6} {'twice':>6} {'busiest second':>15} {'rows differ':>12}")
+        print(f"{'':<36} {'seconds':>7} {'calls':>6} {'twice':>6} {'calls/s':>8} {'busiest':>8} {'rows differ':>12}")
         print(_format("without Dask", plain), flush=True)
         with fan_out_by_dask("local") as fan_out:
             assert isinstance(fan_out, DaskFanOut)
@@ -137,7 +141,12 @@ def prove(arguments: argparse.Namespace) -> bool:
             f"most {max(trial.repeated for trial in trials)}",
         ),
         (
-            f"at most {most:g} calls in any second",
+            f"at most {arguments.rate:g} calls a second",
+            all(trial.rate <= arguments.rate for trial in trials),
+            f"most {max(trial.rate for trial in trials):.1f}",
+        ),
+        (
+            f"at most {most:g} arriving in any second",
             all(trial.busiest <= most for trial in trials),
             f"most {max(trial.busiest for trial in trials)}",
         ),
@@ -149,8 +158,8 @@ def prove(arguments: argparse.Namespace) -> bool:
 
 def _format(title: str, trial: Trial) -> str:
     return (
-        f"{title:<36} {trial.seconds:>7.1f} {trial.calls:>6,} {trial.repeated:>6} {trial.busiest:>15} "
-        f"{trial.differing:>12}"
+        f"{title:<36} {trial.seconds:>7.1f} {trial.calls:>6,} {trial.repeated:>6} "
+        f"{trial.rate:>8.1f} {trial.busiest:>8} {trial.differing:>12}"
     )
 
 
@@ -160,7 +169,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--scopes", type=int, default=1_000)
     parser.add_argument("--rate", type=float, default=100, help="max_requests_per_second")
-    parser.add_argument("--slack", type=float, default=5, help="percent")
+    parser.add_argument("--slack", type=float, default=20, help="percent")
     parser.add_argument("--seed", type=int, default=1)
     set_runtime_defaults()
     return int(not prove(parser.parse_args()))

@@ -24,6 +24,7 @@ from cockpit_source.fanout.opening import fan_out_by_dask
 from cockpit_source.load import LoadProgress
 from cockpit_source.load_result import LoadResult
 from cockpit_source.sandbox import CSP_CLIENT, Sandbox
+from cockpit_source.sandbox_command import write_project
 from cockpit_source.stopping import StopRequest
 
 SHARD = 50
@@ -296,3 +297,31 @@ def _sign_in(inventory: Inventory) -> str:
 
     with CockpitClient(inventory.resolve(SCOPES)) as client:
         return client.sign_in().value
+
+
+def test_interrupt_of_the_command_reaches_the_load_and_not_its_workers(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Ctrl+C on a terminal is sent to the whole group of processes."""
+    write_project(tmp_path, sandbox.tenant, sandbox.base_url, list_day=0)
+    command = [sys.executable, "-m", "cockpit_source.cli", "load", "--dask", "local", "--json"]
+    environment = os.environ | {"SOURCES__COCKPIT__MAX_REQUESTS_PER_SECOND": "25"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env=environment, cwd=tmp_path, start_new_session=True
+    ) as child:
+        wait_until(lambda: license_calls(sandbox) > 40, "the middle of the run")
+        os.killpg(child.pid, signal.SIGINT)
+        output, _ = child.communicate(timeout=60)
+    said = json.loads(output)
+    assert (child.returncode, said["status"], said["stop_reason"]) == (
+        3,
+        "interrupted",
+        "SIGINT asked the load to end",
+    )
+    assert said["outcomes"]["ok"] > 20
+    assert said["outcomes"]["skipped"] > 20
+
+
+def test_load_without_dask_does_not_import_it() -> None:
+    code = "import sys, cockpit_source.load, cockpit_source.tenant_commands, cockpit_source.fanout.opening; "
+    code += "print([name for name in sys.modules if name.split('.')[0] in ('dask', 'distributed')])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found == "[]\n"

@@ -13,12 +13,12 @@ import dask
 from distributed import Client, LocalCluster
 
 from cockpit_source.errors import ConfigurationError
+from cockpit_source.fanout import worker
 from cockpit_source.fanout.desk import Desk
 from cockpit_source.fanout.inbox import Inbox
 from cockpit_source.fanout.messages import PACKAGE
 from cockpit_source.fanout.reader import DaskReading
 from cockpit_source.fanout.turns import Turns
-from cockpit_source.fanout.worker import probe_inbox
 from cockpit_source.reading import Reading, ReadingJob
 from cockpit_source.redaction import redact
 
@@ -71,6 +71,7 @@ def _open_client(address: str, stack: ExitStack) -> Client:
                 memory_limit=0,
                 local_directory=folder,
                 silence_logs=logging.CRITICAL,
+                preload=[worker.__name__],
             )
             stack.enter_context(cluster)
             return stack.enter_context(Client(cluster, set_as_default=False))
@@ -142,16 +143,16 @@ def _check_inbox(client: Client, inbox: Inbox) -> None:
     names = [name]
     problems: list[str] = []
     try:
-        answers = client.sync(client._run, probe_inbox, inbox.url, name, callback_timeout=_ANSWER_SECONDS)
-        for worker, (copy, problem) in answers.items():
+        answers = client.sync(client._run, worker.probe_inbox, inbox.url, name, callback_timeout=_ANSWER_SECONDS)
+        for address, (copy, problem) in answers.items():
             if copy is not None:
                 names.append(copy)
             if problem is not None:
-                problems.append(f"worker {worker}: {problem}")
+                problems.append(f"worker {address}: {problem}")
             elif copy is None:
-                problems.append(f"worker {worker} does not see what this process writes there")
+                problems.append(f"worker {address} does not see what this process writes there")
             elif inbox.get(copy) is None:
-                problems.append(f"what worker {worker} writes there is not seen by this process")
+                problems.append(f"what worker {address} writes there is not seen by this process")
     except TimeoutError:
         problems.append(f"a worker did not answer in {_ANSWER_SECONDS:g} s")
     finally:

@@ -6,6 +6,7 @@ It returns whatever happens, since Dask writes a task that raises into its logs,
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 import uuid
@@ -34,6 +35,11 @@ _TOKEN_PATIENCE_SECONDS = 60.0
 _TOKEN_POLL_SECONDS = 0.1
 _FAILURES = frozenset({"failed", "deferred"})
 _REMEMBERED_RUNS = 1_000
+
+
+def dask_setup(worker: Worker) -> None:  # noqa: ARG001 - so Dask calls it
+    """For the workers that a load starts itself: Ctrl+C reaches them too, and is for the load to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def read_shard(shard: Shard) -> ShardResult:

@@ -181,6 +181,10 @@ def load(
     accept_drop: Annotated[
         int, typer.Option(min=0, help="Let so many scopes lose all licences or leave the list, past the drop guard.")
     ] = 0,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N|finish", help="Read part I of N of the list beside others; finish: after all."),
+    ] = None,
     as_json: AsJson = False,
     as_of: Annotated[datetime | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -200,10 +204,15 @@ def load(
     from cockpit_source.pipeline import create_pipeline
     from cockpit_source.progress import ProgressDisplay
     from cockpit_source.report import create_console, print_result
+    from cockpit_source.shards import FINISH, parse_shard
     from cockpit_source.stopping import StopRequest, stopping_on_signals
 
     settings = _resolve(scopes_file)
-    pipeline = create_pipeline(settings.tenant_key, destination=destination, database=database, dataset=dataset)
+    # any spelling of a shard is one pipeline
+    part = "" if shard in (None, FINISH) else str(parse_shard(shard or ""))
+    pipeline = create_pipeline(
+        settings.tenant_key, destination=destination, database=database, dataset=dataset, shard=part
+    )
     progress = LoadProgress()
     request = StopRequest()
     with (
@@ -219,12 +228,13 @@ def load(
                 accept_drop=accept_drop,
                 as_of=None if as_of is None else as_of.replace(tzinfo=as_of.tzinfo or UTC),
                 fresh=fresh,
+                shard=part or shard,
                 progress=progress,
                 stop_request=request,
             )
         except NothingToRetry as nothing:
             if as_json:
-                create_console().print_json(data=describe(settings, nothing) | {"status": "nothing to retry"})
+                create_console().print_json(data=describe(settings, nothing) | {"status": nothing.status})
             else:
                 create_console().print(str(nothing), soft_wrap=True)
             sys.exit(nothing.exit_code)

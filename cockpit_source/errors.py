@@ -82,6 +82,13 @@ class NothingToRetry(CockpitError):
     """Every listed scope was read by the last run that held it."""
 
     exit_code = EXIT_ALL_READ
+    status = "nothing to retry"
+
+
+class EmptyShard(NothingToRetry):
+    """No scope of the list falls into the shard."""
+
+    status = "empty shard"
 
 
 class RunStopped(CockpitError):

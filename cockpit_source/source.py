@@ -53,13 +53,22 @@ class PackagePart:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What all packages of a run share; see `Expansion`. `boundary_timestamp` dates new versions in the history."""
+    """What all packages of a run share; see `Expansion`. `boundary_timestamp` dates new versions in the history.
+
+    `is_part`: the run reads a shard of the list, so that it delists nothing and fills no table of the listings.
+    """
 
     run_id: str
     tenant_key: str
     full_list: bool = True
     allow_drops: bool = True
     boundary_timestamp: datetime | None = None
+    is_part: bool = False
+
+    @property
+    def delists(self) -> bool:
+        """Whether known scopes that the list lacks have left it."""
+        return self.full_list and not self.is_part
 
 
 def package_source(parts: Iterable[PackagePart], facts: RunFacts) -> DltSource:

@@ -11,12 +11,13 @@ import dlt
 import pyarrow as pa
 
 from cockpit_source.configuration import configured_value
+from cockpit_source.lake_connections import reusing_connections
 
 
 @contextmanager
 def loading(pipeline: dlt.Pipeline) -> Iterator[None]:
     """The options of dlt and Arrow that every run of `pipeline` is made with."""
-    with dlt.config.values(_dlt_options(pipeline)), _frugal_arrow(), _quiet_dlt():
+    with dlt.config.values(_dlt_options(pipeline)), _frugal_arrow(), _quiet_dlt(), reusing_connections(pipeline):
         yield
 
 

@@ -26,6 +26,11 @@ def postgres_catalog(pipeline: dlt.Pipeline) -> Any:
     return catalog if catalog.drivername.startswith("postgres") else None
 
 
+def is_shared_lake(pipeline: dlt.Pipeline) -> bool:
+    """Whether several may write into the lake of `pipeline`, one after another."""
+    return postgres_catalog(pipeline) is not None
+
+
 @contextmanager
 def one_committer(pipeline: dlt.Pipeline) -> Iterator[None]:
     """Be the only writer of the lake while the context lasts; waits for those before. Elsewhere it does nothing.

@@ -27,6 +27,7 @@ from cockpit_source.drop_guard import quarantine
 from cockpit_source.errors import CockpitError, ConfigurationError, NothingToRetry
 from cockpit_source.fetch import Fetcher, utc_now
 from cockpit_source.hooks import tell_after_run
+from cockpit_source.lake import one_committer
 from cockpit_source.load_result import LoadResult, UnreadScope
 from cockpit_source.outcomes import ScopeResult
 from cockpit_source.pacing import Pacer
@@ -90,9 +91,9 @@ def run_load(
     `as_of` (UTC) dates the whole run, for simulated days. `fresh` starts a new run where the last was interrupted.
     `shard` such as "3/16" reads a part of the list beside other shards, with a pipeline that was created for it;
     "finish", with the ordinary one and after all of them, reads what they did not, and decides about what left the
-    list or lost all licences. `stop_request` ends it early. The result tells what became of the scopes, also when none
-    could be read; its `exit_code` is that of `cockpit load`. At the end `after_run_command` and `after_run_webhook`
-    are told, where they are set.
+    list or lost all licences. `stop_request` ends it early. The result tells what became of the scopes, also when
+    none could be read; its `exit_code` is that of `cockpit load`. At the end `after_run_command` and
+    `after_run_webhook` are told, where they are set.
 
     Raises:
         ConfigurationError: settings, scope list, `as_of` or `shard` do not work; nothing was read.
@@ -168,7 +169,9 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
             settings.lock_wait_seconds, progress.notes.append, lambda: order.stop_request.reason is not None
         ),
     ):
-        warehouse.check()
+        # where a lake is opened for the first time, this makes its catalogue
+        with one_committer(pipeline):
+            warehouse.check()
         if abort_unfinished_package(pipeline):
             progress.notes.append("Aborted a load package that was left unfinished; its rows are loaded anew.")
         pacer = Pacer(settings.max_requests_per_second, settings.max_concurrency)

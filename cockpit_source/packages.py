@@ -15,14 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from dlt.common.exceptions import DltException
+from dlt.extract import DltSource
 
 from cockpit_source.drop_guard import DropGuard, Drops, count_drops, quarantine
 from cockpit_source.errors import WarehouseRefused
-from cockpit_source.lake import one_committer
+from cockpit_source.lake import is_shared_lake, one_committer
 from cockpit_source.listing_store import read_listed
 from cockpit_source.run_record import RunRecord
 from cockpit_source.scope_list import ScopeList
-from cockpit_source.source import PackagePart, RunFacts, package_source
+from cockpit_source.source import PackagePart, RunFacts, known_tables, package_source
 from cockpit_source.spool import Spool, fail_batch, read_batch, read_batches
 from cockpit_source.warehouse import Warehouse, describe_location, to_warehouse_error
 
@@ -98,6 +99,7 @@ class PackageLoader:
         self._guard = guard
         self._note = note
         self._has_opened = False
+        self._has_synced = False
         self.loaded = 0
 
     def load(self, batches: Sequence[Path]) -> None:
@@ -182,12 +184,25 @@ class PackageLoader:
         """
         results = (PackagePart(results=self._guarded(table)) for table in tables)
         try:
-            with Warehouse(self._pipeline).held_open(), one_committer(self._pipeline):
-                self._pipeline.run(package_source(chain(results, other_parts), self._facts))
+            with Warehouse(self._pipeline).held_open():
+                self._run(package_source(chain(results, other_parts), self._facts, known_tables(self._pipeline)))
         except DltException as error:
             abort_unfinished_package(self._pipeline)
             raise to_warehouse_error(error, describe_location(self._pipeline)) from error
         self.loaded += 1
+
+    def _run(self, source: DltSource) -> None:
+        if not is_shared_lake(self._pipeline):
+            self._pipeline.run(source)
+            return
+        # as `run` does it, but only what commits waits for its turn
+        if not self._has_synced:
+            self._pipeline.sync_destination()
+            self._has_synced = True
+        self._pipeline.extract(source)
+        self._pipeline.normalize()
+        with one_committer(self._pipeline):
+            self._pipeline.load()
 
     def _guarded(self, table: pa.Table) -> pa.Table:
         drops = self._record.drops

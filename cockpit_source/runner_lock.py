@@ -79,8 +79,8 @@ def one_runner(pipeline: dlt.Pipeline, shard: Shard | None = None) -> Iterator[R
     if shard is not None and credentials is None:
         raise ConfigurationError(
             f"Shards cannot load side by side into {describe_location(pipeline)}: that takes locks which every "
-            "process meets. Valid destinations: postgres, and ducklake with its catalogue in PostgreSQL. A DuckDB file "
-            "has one writer in any case: load it without --shard."
+            "process meets. Valid destinations: postgres, and ducklake with its catalogue in PostgreSQL. A DuckDB "
+            "file has one writer in any case: load it without --shard."
         )
     within = nullcontext(RunnerLock()) if credentials is None else _hold_in_postgres(pipeline, credentials, shard)
     with run_lock(work_folder(pipeline)), _lock_beside(pipeline), within as lock:

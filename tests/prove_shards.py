@@ -28,8 +28,9 @@ def prove(arguments: argparse.Namespace) -> bool:
     ):
         scopes = len(list(days.tenant.scopes(0)))
         print(
-            f"{scopes:,} scopes of a simulated tenant (sandbox) on {arguments.destination}, {arguments.shards} shards "
-            f"from {arguments.processes} processes, days {', '.join(map(str, arguments.days))}",
+            f"{scopes:,} scopes of a simulated tenant (sandbox) on {arguments.destination}, "
+            f"{arguments.shards} shards from {arguments.processes} processes, "
+            f"days {', '.join(map(str, arguments.days))}",
             flush=True,
         )
         for trial in range(1, arguments.trials + 1):

@@ -1,4 +1,4 @@
-"""Days of a simulated tenant, each loaded in shards by several processes and then finished, and what they must give."""
+"""Days of a simulated tenant, each loaded in shards by several processes and then finished; what that must give."""
 
 from __future__ import annotations
 
@@ -123,11 +123,11 @@ class ShardedDays:
             _, said = child.communicate()
             if child.returncode:
                 errors += 1
-                print(said, file=sys.stderr)
+                sys.stderr.write(said)
         finish = self.command("load", "--shard", "finish", "--as-of", f"{_finish(number):%Y-%m-%dT%H:%M:%S}")
         if finish.returncode not in _LOADED:
             errors += 1
-            print(finish.stderr, file=sys.stderr)
+            sys.stderr.write(finish.stderr)
         seconds = time.monotonic() - began
         self._expect(number)
         return seconds, errors

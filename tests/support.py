@@ -163,8 +163,8 @@ class Model:
     ) -> None:
         """A run: an outcome and, for ok and empty, the answered rows of every scope of its list.
 
-        `read_at`: when scopes were read, of those that were not read at `moment`, the start of the run. `others`: those
-        of the list that it did not read, as shards had done so; None: it is a shard, and delists nothing.
+        `read_at`: when scopes were read, of those that were not read at `moment`, the start of the run. `others`:
+        those of the list that it did not read, as shards had done so; None: it is a shard, and delists nothing.
         """
         listed = set(map(self.scope_key, others or ()))
         delists = full_list and others is not None

@@ -17,6 +17,7 @@ from rich.console import Console
 from cockpit_source.command_options import AsJson, Database, Dataset, Destination, Project, enter_project
 from cockpit_source.deletions.commands import deletions_app
 from cockpit_source.errors import CockpitError, ConfigurationError, DeletionRefused
+from cockpit_source.maintain_command import add_maintain_command
 from cockpit_source.mart_commands import add_mart_commands
 from cockpit_source.redaction import redact
 
@@ -328,6 +329,7 @@ def prune(
 
 # here, for the order in --help
 add_mart_commands(app)
+add_maintain_command(app)
 
 
 @app.command(epilog="Example: cockpit sandbox --latency-ms 20 --fault throttle=0.1")

@@ -199,7 +199,10 @@ def test_runs_that_may_read_one_scope_exclude_each_other(sharded: Sharded) -> No
     def holding(shard: str, machine: str) -> ExitStack:
         stack = ExitStack()
         pipeline = create_pipeline(
-            sharded.tenant_key, destination="postgres", shard=shard, pipelines_dir=sharded.database.parent / machine / "p"
+            sharded.tenant_key,
+            destination="postgres",
+            shard=shard,
+            pipelines_dir=sharded.database.parent / machine / "p",
         )
         stack.enter_context(one_runner(pipeline, parse_shard(shard) if shard else None))
         return stack

@@ -23,8 +23,8 @@ from cockpit_source.tables import REFERENCE_TABLES, TABLES
 from cockpit_source.warehouse import DatasetClient, Warehouse, database_file
 
 KEEP_DAYS = 7
-# a query that began before may still read a file that was replaced, and a write may not have told the catalogue yet
-UNTOUCHED = timedelta(days=1)
+# a write that goes on has not told the catalogue of its files yet
+ORPHANED_AFTER = timedelta(days=1)
 # a file that lost so large a part of its rows is written anew
 DELETED_SHARE = 0.1
 
@@ -79,14 +79,14 @@ def maintain(
     *,
     keep_days: float = KEEP_DAYS,
     delete_orphans: bool = False,
-    untouched: timedelta = UNTOUCHED,
-    now: datetime | None = None,
+    orphaned_after: timedelta = ORPHANED_AFTER,
 ) -> Maintenance:
     """Maintain the warehouse of `pipeline`.
 
-    Of a lake, snapshots older than `keep_days` are forgotten, and files deleted that nobody has needed for
-    `untouched`; `delete_orphans` deletes also files that old that the catalogue does not know. Each step is whole or
-    not done, and takes its turn with loads; a run that was killed is made good by the next.
+    Of a lake, snapshots older than `keep_days` are forgotten, and files deleted that were replaced or forgotten so
+    long ago: whoever began to read since then is not disturbed. `delete_orphans` deletes also files older than
+    `orphaned_after` that the catalogue does not know. Each step is whole or not done, and takes its turn with loads;
+    a run that was killed is made good by the next.
 
     Raises:
         ConfigurationError: there is nothing to maintain in such a destination.
@@ -94,10 +94,10 @@ def maintain(
         WarehouseBusy: on DuckDB, a load is running, or another program holds the file.
     """
     kind = str(pipeline.destination.destination_name)
-    now = now or datetime.now(UTC)
     if kind == "ducklake":
         with loading(pipeline):
-            return _Lake(pipeline, untouched, now).maintain(timedelta(days=keep_days), delete_orphans=delete_orphans)
+            lake = _Lake(pipeline, timedelta(days=keep_days), orphaned_after)
+            return lake.maintain(delete_orphans=delete_orphans)
     if kind == "postgres":
         return _analyze(pipeline)
     if kind == "duckdb":
@@ -110,7 +110,7 @@ def maintain(
 class _Lake:
     """A DuckLake. Every step has its own connection and its own turn among those that commit."""
 
-    def __init__(self, pipeline: dlt.Pipeline, untouched: timedelta, now: datetime) -> None:
+    def __init__(self, pipeline: dlt.Pipeline, keep: timedelta, orphaned_after: timedelta) -> None:
         self._pipeline = pipeline
         self._warehouse = Warehouse(pipeline)
         credentials: Any = pipeline.destination_client().config.credentials
@@ -118,22 +118,22 @@ class _Lake:
         is_file = credentials.catalog.drivername in ("sqlite", "duckdb")
         self._metadata_schema = "main" if is_file else credentials.metadata_schema or self._name
         self._quoted = "'" + self._name.replace("'", "''") + "'"
-        self._untouched = untouched
-        self._now = now
+        self._keep = keep
+        self._orphaned_after = orphaned_after
 
-    def maintain(self, keep: timedelta, *, delete_orphans: bool) -> Maintenance:
+    def maintain(self, *, delete_orphans: bool) -> Maintenance:
         before = self._measure()
         done = {
-            "rows flushed": self._for_each_table("ducklake_flush_inlined_data", "rows_flushed", named=True),
+            "rows flushed": sum(int(row["rows_flushed"]) for row in self._call("ducklake_flush_inlined_data")),
             "files rewritten": self._for_each_table(
-                "ducklake_rewrite_data_files", "files_processed", f"delete_threshold => {DELETED_SHARE}"
+                "ducklake_rewrite_data_files", f"delete_threshold => {DELETED_SHARE}"
             ),
-            "files merged": self._for_each_table("ducklake_merge_adjacent_files", "files_processed"),
-            "snapshots expired": len(self._call("ducklake_expire_snapshots", self._older_than(self._now - keep))),
+            "files merged": self._for_each_table("ducklake_merge_adjacent_files"),
+            "snapshots expired": len(self._call("ducklake_expire_snapshots", _older_than(self._keep))),
+            "files deleted": len(self._call("ducklake_cleanup_old_files", _older_than(self._keep))),
         }
-        old = self._older_than(self._now - self._untouched)
-        done["files deleted"] = len(self._call("ducklake_cleanup_old_files", old))
-        orphans = len(self._call("ducklake_delete_orphaned_files", f"dry_run => {not delete_orphans}", old))
+        dry_run = f"dry_run => {not delete_orphans}"
+        orphans = len(self._call("ducklake_delete_orphaned_files", dry_run, _older_than(self._orphaned_after)))
         if delete_orphans:
             done["orphans deleted"], orphans = orphans, 0
         waiting = len(self._call("ducklake_cleanup_old_files", "dry_run => true", "cleanup_all => true"))
@@ -141,22 +141,20 @@ class _Lake:
             "ducklake", self._warehouse.location, before, self._measure(), done, waiting=waiting, orphans=orphans
         )
 
-    def _older_than(self, moment: datetime) -> str:
-        return f"older_than => TIMESTAMPTZ '{moment.isoformat()}'"
-
-    def _for_each_table(self, function: str, counted: str, *options: str, named: bool = False) -> int:
+    def _for_each_table(self, function: str, *options: str) -> int:
+        """Call it for every table of several files, so that loads get their turn in between; the files replaced."""
         total = 0
         for schema, table in self._tables():
-            texts = [f"'{name.replace(chr(39), chr(39) * 2)}'" for name in (table, schema)]
-            names = [
-                f"{'table_name => ' if named else ''}{texts[0]}",
-                f"schema{'_name' if named else ''} => {texts[1]}",
-            ]
-            total += sum(int(row[counted]) for row in self._call(function, *names, *options))
+            names = f"'{table}'", f"schema => '{schema}'"
+            total += sum(int(row["files_processed"]) for row in self._call(function, *names, *options))
         return total
 
     def _tables(self) -> list[tuple[str, str]]:
-        sql = "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = %s ORDER BY ALL"
+        """Schema and name of the tables of the lake that have more than one file, also in the schemas of dlt."""
+        sql = f"""SELECT schema_name, table_name FROM duckdb_tables()
+            WHERE database_name = %s AND table_name IN (
+                SELECT table_name FROM ducklake_table_info({self._quoted}) WHERE file_count + delete_file_count > 1
+            ) ORDER BY ALL"""
         with self._opened() as client:
             return [(row["schema_name"], row["table_name"]) for row in client.rows(sql, self._name)]
 
@@ -183,6 +181,10 @@ class _Lake:
     def _opened(self) -> Iterator[DatasetClient]:
         with _opened(self._warehouse) as client:
             yield client
+
+
+def _older_than(age: timedelta) -> str:
+    return f"older_than => TIMESTAMPTZ '{(datetime.now(UTC) - age).isoformat()}'"
 
 
 def _analyze(pipeline: dlt.Pipeline) -> Maintenance:

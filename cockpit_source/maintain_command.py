@@ -20,7 +20,10 @@ def _maintain(
     destination: Destination = "duckdb",
     dataset: Dataset = "cockpit",
     keep_days: Annotated[
-        float, typer.Option(min=0, max=36_500, help="Of a lake, keep the snapshots of these last days.")
+        float,
+        typer.Option(
+            min=0, max=36_500, help="Of a lake, keep what was read in these last days; 0 disturbs whoever reads now."
+        ),
     ] = 7,
     delete_orphans: Annotated[
         bool,

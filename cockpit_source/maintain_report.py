@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from cockpit_source.maintain import UNTOUCHED, LakeSize, Maintenance
+from cockpit_source.maintain import ORPHANED_AFTER, LakeSize, Maintenance
 from cockpit_source.report import create_table
 
 _MIB = 2**20
-_HOURS = int(UNTOUCHED.total_seconds() // 3_600)
+_HOURS = int(ORPHANED_AFTER.total_seconds() // 3_600)
 
 
 def print_maintenance(result: Maintenance, console: Console) -> None:
@@ -43,14 +43,14 @@ def _print_lake(result: Maintenance, before: LakeSize, after: LakeSize, console:
     console.print(", ".join(f"{count:,} {what}" for what, count in result.done.items() if count) or "Nothing to do.")
     if result.waiting:
         console.print(
-            f"{result.waiting:,} replaced files wait: a run {_HOURS} h after they were replaced deletes them, since "
-            "a query may still read them.",
+            f"{result.waiting:,} files are replaced or forgotten and wait for the end of --keep-days, since a query "
+            "may still read them.",
             soft_wrap=True,
         )
     if result.orphans:
         console.print(
-            f"{result.orphans:,} files over {_HOURS} h old lie below the data path and are not in the catalogue, as a "
-            "load leaves them that is killed. Where nothing else is kept there, --delete-orphans deletes them.",
+            f"{result.orphans:,} files over {_HOURS} h old below the data path are not in the catalogue, as a load "
+            "leaves them that is killed. Where nothing else is kept there, --delete-orphans deletes them.",
             soft_wrap=True,
         )
 

@@ -15,13 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 from generated_history import TENANT
-from measuring import run_measured
+from measuring import Measured, run_measured
 
 from cockpit_source.publish import read_copy_path
 
@@ -79,6 +80,39 @@ def ask_tabs(database: Path) -> None:
     json.dump(seconds, sys.stdout)
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredMarts:
+    """A generated history, `cockpit marts` on it, and the queries of the tabs by name; `size` in bytes."""
+
+    versions: int
+    reads: int
+    size: int
+    marts: Measured
+    tabs: Measured
+    seconds: Mapping[str, float]
+
+
+def measure_marts(customers: int, skus: int, days: int) -> MeasuredMarts:
+    """Generate a history in a folder of its own, create the marts and ask what the tabs ask."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Path(folder) / "generated.duckdb"
+        # in a process of its own: the peak of a child is never less than that of the process that starts it
+        world = {"customers": customers, "skus": skus, "days": days}
+        run_measured([sys.executable, "-c", GENERATE, str(database), json.dumps(world)], {"PYTHONPATH": HERE})
+        environment = {"SOURCES__COCKPIT__TENANT": TENANT, "DLT_DATA_DIR": folder, "HOME": folder}
+        cockpit = str(Path(sys.executable).with_name("cockpit"))
+        options = ("--project", folder, "--database", str(database))
+        marts = run_measured([cockpit, "marts", *options, "--json"], environment)
+        copy = read_copy_path(database)
+        with duckdb.connect(str(copy), read_only=True) as connection:
+            (versions,) = connection.execute("SELECT count(*) FROM cockpit.license_history").fetchone() or (0,)
+            (reads,) = connection.execute("SELECT count(*) FROM cockpit.scope_runs").fetchone() or (0,)
+        script = str(Path(__file__).resolve())
+        tabs = run_measured([sys.executable, script, "--tabs-of", str(database)], environment)
+        seconds = json.loads(tabs.output.strip().splitlines()[-1])
+        return MeasuredMarts(versions, reads, copy.stat().st_size, marts, tabs, seconds)
+
+
 def main() -> None:
     """Print the table; with `--strict`, exit with 1 where a bound does not hold."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -91,18 +125,12 @@ def main() -> None:
     if arguments.tabs_of:
         ask_tabs(arguments.tabs_of)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        database = Path(folder) / "generated.duckdb"
-        # in a process of its own: the peak of a child is never less than that of the process that starts it
-        world = {name: getattr(arguments, name) for name in ("customers", "skus", "days")}
-        run_measured([sys.executable, "-c", GENERATE, str(database), json.dumps(world)], {"PYTHONPATH": HERE})
-        environment = {"SOURCES__COCKPIT__TENANT": TENANT, "DLT_DATA_DIR": folder, "HOME": folder}
-        cockpit = str(Path(sys.executable).with_name("cockpit"))
-        options = ("--project", folder, "--database", str(database))
-        marts = run_measured([cockpit, "marts", *options, "--json"], environment)
-        _describe(arguments, read_copy_path(database))
-        tabs = run_measured([sys.executable, __file__, "--tabs-of", str(database)], environment)
-    seconds = json.loads(tabs.output.strip().splitlines()[-1])
+    found = measure_marts(arguments.customers, arguments.skus, arguments.days)
+    print(
+        f"generated: {arguments.customers:,} customers x {arguments.skus} SKUs x {arguments.days} days, "
+        f"{found.versions:,} versions, {found.reads:,} reads, {found.size / 2**20:,.0f} MiB; {os.cpu_count()} cores"
+    )
+    marts, tabs, seconds = found.marts, found.tabs, found.seconds
     print(f"{'':<36} {'seconds':>8} {'bound':>6}")
     print(f"{'cockpit marts':<36} {marts.seconds:>8.1f} {MARTS_BOUND:>6}   peak {marts.peak_mib:,.0f} MiB")
     for tab, taken in seconds.items():
@@ -113,16 +141,6 @@ def main() -> None:
     print(f"bounds that do not hold: {', '.join(exceeded) or 'none'}")
     if exceeded and arguments.strict:
         raise SystemExit(1)
-
-
-def _describe(arguments: argparse.Namespace, copy: Path) -> None:
-    with duckdb.connect(str(copy), read_only=True) as connection:
-        (versions,) = connection.execute("SELECT count(*) FROM cockpit.license_history").fetchone() or (0,)
-        (reads,) = connection.execute("SELECT count(*) FROM cockpit.scope_runs").fetchone() or (0,)
-    print(
-        f"generated: {arguments.customers:,} customers x {arguments.skus} SKUs x {arguments.days} days, "
-        f"{versions:,} versions, {reads:,} reads, {copy.stat().st_size / 2**20:,.0f} MiB; {os.cpu_count()} cores"
-    )
 
 
 if __name__ == "__main__":

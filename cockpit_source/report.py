@@ -35,6 +35,11 @@ def create_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     return table
 
 
+def plural(count: int, noun: str) -> str:
+    """1 scope, 1,234 scopes."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def tell_apart(names: Mapping[str, str]) -> dict[str, str]:
     """Names by id, with the beginning of the id beside those that several have."""
     counts = Counter(names.values())

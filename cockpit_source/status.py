@@ -70,11 +70,15 @@ class RunLine:
 
 @dataclass(frozen=True, slots=True)
 class NamedScope:
-    """A scope with the names that are known; None where discovery did not tell them."""
+    """A scope with the names that are known; None where discovery did not tell them.
+
+    `customer_label`: the name, with the beginning of the id where several customers have it.
+    """
 
     scope_key: str
     customer_id: str
     customer_name: str | None
+    customer_label: str | None
     provider_instance_id: str
     provider_instance_alias: str | None
     reseller_id: str | None
@@ -105,10 +109,11 @@ class StaleScope(NamedScope):
 
 @dataclass(frozen=True, slots=True)
 class CustomerChange:
-    """Licence rows and seats that a customer gained or lost in the last run, over all its scopes."""
+    """Licence rows and seats that a customer gained or lost in the last run, over all its scopes; names as above."""
 
     customer_id: str
     customer_name: str | None
+    customer_label: str | None
     row_change: int
     seat_change: int
 
@@ -291,8 +296,7 @@ class _StatusReader:
         values = (self._tenant, 1, self._tenant, self._tenant, _CUSTOMERS_SHOWN)
         rows = self._client.rows(status_sql.CUSTOMER_CHANGES, *values)
         return tuple(
-            CustomerChange(row["customer_id"], row["customer_name"], int(row["row_change"]), int(row["seat_change"]))
-            for row in rows
+            CustomerChange(**row | {name: int(row[name]) for name in ("row_change", "seat_change")}) for row in rows
         )
 
     def _count_by_run(self, sql: str, span: Iterable[Any]) -> dict[str, int]:

@@ -13,8 +13,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from cockpit_source.recovery import CARRY_ON_WITHIN
-from cockpit_source.report import tell_apart
-from cockpit_source.status import ChangedScope, CustomerChange, NamedScope, RunLine, SpooledRun, StaleScope, Status
+from cockpit_source.report import plural
+from cockpit_source.status import ChangedScope, NamedScope, RunLine, SpooledRun, StaleScope, Status
 from cockpit_source.status_sql import FREE_SEATS
 
 # scopes by name, of each kind, in the text and in JSON
@@ -33,11 +33,11 @@ def to_json(status: Status) -> dict[str, Any]:
     `runs`, the last first (run_id, started_at, finished_at, status, scopes_total, scopes_read, license_rows,
     requests, throttled, emptied, delisted, row_change, seat_change, shards_done);
     of the last run `outcomes` (scopes by outcome), `emptied` and `delisted` (scopes, with rows_before) and
-    `customer_changes` (customer_id, customer_name, row_change, seat_change);
+    `customer_changes` (customer_id, customer_name, customer_label, row_change, seat_change);
     of the list `listed`, `stale`, `too_old` (numbers of scopes), `stale_sql` and `stale_scopes` (scopes, with
     outcome, reason, correlation_id, server_correlation_id, last_good_at, failing_runs).
-    A scope has scope_key, customer_id, customer_name, provider_instance_id, provider_instance_alias, reseller_id and
-    reseller_name.
+    A scope has scope_key, customer_id, customer_name, customer_label, provider_instance_id, provider_instance_alias,
+    reseller_id and reseller_name. No two customers of the tenant have the same label.
     """
     record = asdict(status) | {"exit_code": status.exit_code}
     plain: dict[str, Any] = _to_plain(record)
@@ -85,7 +85,6 @@ class _Printer:
     def __init__(self, status: Status, console: Console) -> None:
         self._status = status
         self._console = console
-        self._customers = _name_customers(status)
 
     def print_all(self) -> None:
         self._print_place()
@@ -163,12 +162,12 @@ class _Printer:
 
     def _print_changes(self) -> None:
         status, last = self._status, self._status.runs[0]
-        self._print_changed("read empty now, and held licences before", status.emptied, last.emptied)
-        self._print_changed("no longer listed; their rows stay", status.delisted, last.delisted)
+        self._print_changed("read empty that held licences before", status.emptied, last.emptied)
+        self._print_changed("left the list; the rows stay", status.delisted, last.delisted)
         if status.customer_changes:
             self._say("\nlargest changes by customer in the last run:", bold=True)
             lines = [
-                (self._customers[c.customer_id], f"{c.seat_change:+,d}", f"{c.row_change:+,d}")
+                (_name(c.customer_label, c.customer_id), f"{c.seat_change:+,d}", f"{c.row_change:+,d}")
                 for c in status.customer_changes
             ]
             self._print_table([("customer", "seats +/-", "rows +/-"), *lines], right=(1, 2), indent="  ")
@@ -176,10 +175,11 @@ class _Printer:
     def _print_changed(self, title: str, scopes: Sequence[ChangedScope], total: int) -> None:
         if not scopes:
             return
-        self._say(f"\n{total} scopes of the last run {title}:", bold=True)
+        self._say(f"\nIn the last run {plural(total, 'scope')} {title}:", bold=True)
         has_rows = any(scope.rows_before is not None for scope in scopes)
         lines = [
-            (*self._describe_names(scope), f"{scope.rows_before} rows before" if has_rows else "") for scope in scopes
+            (*self._describe_names(scope), f"{plural(scope.rows_before or 0, 'row')} before" if has_rows else "")
+            for scope in scopes
         ]
         self._print_table(lines, indent="  ")
         self._print_more(total - len(scopes), "cockpit status --json")
@@ -209,7 +209,7 @@ class _Printer:
     def _describe_names(self, scope: NamedScope) -> tuple[str, str, str]:
         """Customer, provider instance and reseller: names where they are known, else ids."""
         return (
-            self._customers[scope.customer_id],
+            _name(scope.customer_label, scope.customer_id),
             _name(scope.provider_instance_alias, scope.provider_instance_id),
             _name(scope.reseller_name, scope.reseller_id or "-"),
         )
@@ -242,13 +242,6 @@ _STALE_HEAD = (
     "correlation id",
     "of the server",
 )
-
-
-def _name_customers(status: Status) -> dict[str, str]:
-    """By id: the names of the customers that are shown, told apart."""
-    scopes: tuple[NamedScope, ...] = (*status.emptied, *status.delisted, *status.stale_scopes)
-    shown: tuple[NamedScope | CustomerChange, ...] = (*scopes, *status.customer_changes)
-    return tell_apart({one.customer_id: _name(one.customer_name, one.customer_id) for one in shown})
 
 
 def _name(name: str | None, instead: str) -> str:

@@ -33,6 +33,14 @@ WITH mine AS (
     ) HAVING COUNT(*) > 0
 )"""
 
+# no two customers of a tenant have the same label, as in the mart dim_customers; null without a name
+_CUSTOMERS = """(
+    SELECT tenant, id, company_name,
+        CASE WHEN COUNT(*) OVER (PARTITION BY tenant, name) = 1 THEN name
+             ELSE name || ' (' || SUBSTRING(id, 1, 8) || ')' END AS label
+    FROM (SELECT tenant, id, company_name, NULLIF(TRIM(company_name), '') AS name FROM {customers}) AS named
+)"""
+
 # A run changes things from its start to the start of the next run: its last package is dated a little after
 # `finished_at`, and a run that was dated has the same moment for start, end and changes.
 # values: tenant, number of runs
@@ -84,8 +92,10 @@ CUSTOMER_CHANGES = (
         CAST(SUM(seat_change) AS DOUBLE PRECISION) AS seat_change
     FROM moved GROUP BY customer_id
 )
-SELECT m.customer_id, c.company_name AS customer_name, m.row_change, m.seat_change
-FROM summed m LEFT JOIN {customers} c ON c.tenant = %s AND c.id = m.customer_id
+SELECT m.customer_id, c.company_name AS customer_name, c.label AS customer_label, m.row_change, m.seat_change
+FROM summed m LEFT JOIN """
+    + _CUSTOMERS
+    + """ c ON c.tenant = %s AND c.id = m.customer_id
 WHERE m.row_change <> 0 OR m.seat_change <> 0
 ORDER BY ABS(m.seat_change) DESC, ABS(m.row_change) DESC, m.customer_id LIMIT %s"""
 )
@@ -159,12 +169,12 @@ _DELISTED = (
 )
 DELISTED_COUNTS = _DELISTED + " SELECT run_id, COUNT(*) AS scopes FROM delisted GROUP BY run_id"
 
-_NAMED = """s.scope_key, s.customer_id, c.company_name AS customer_name, s.provider_instance_id,
-    p.alias AS provider_instance_alias, s.reseller_id, q.company_name AS reseller_name"""
-_NAMES = """
-LEFT JOIN {customers} c ON c.tenant = s.tenant AND c.id = s.customer_id
-LEFT JOIN {provider_instances} p ON p.tenant = s.tenant AND p.id = s.provider_instance_id
-LEFT JOIN {resellers} q ON q.tenant = s.tenant AND q.id = s.reseller_id"""
+_NAMED = """s.scope_key, s.customer_id, c.company_name AS customer_name, c.label AS customer_label,
+    s.provider_instance_id, p.alias AS provider_instance_alias, s.reseller_id, q.company_name AS reseller_name"""
+_NAMES = f"""
+LEFT JOIN {_CUSTOMERS} c ON c.tenant = s.tenant AND c.id = s.customer_id
+LEFT JOIN {{provider_instances}} p ON p.tenant = s.tenant AND p.id = s.provider_instance_id
+LEFT JOIN {{resellers}} q ON q.tenant = s.tenant AND q.id = s.reseller_id"""
 
 
 def _with_names(common_tables: str, name: str) -> str:

@@ -11,7 +11,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from datetime import date
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -66,10 +65,12 @@ def read_header_text(value: object) -> str:
 
 def read_date(value: object) -> date:
     text = read_text(value)
-    with suppress(ValueError):
-        if _DATE.match(text):
-            return date.fromisoformat(text)
-    raise ValueError("is not a date such as 2026-01-31")
+    if not _DATE.match(text):
+        raise ValueError("is not a date such as 2026-01-31")
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("is not a day of the calendar") from None
 
 
 def read_domain(value: object) -> str:

@@ -5,8 +5,8 @@
 `measures` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user sees), `deletions` and
 `deletions-by-hand` (a plan of deletions carried out on the sandbox), and what the scripts in
 benchmarks/ print, a few minutes each: `compare` (`compare_loads.py`), `bench` (`load_scale.py`),
-`startup`, `throttled`, `marts-scale` and `million` (`million_rows.py`); `kills` (tests/prove_kills.py) takes half an
-hour.
+`startup`, `throttled`, `marts-scale`, `cost-model` and `million` (`million_rows.py`); `kills` (tests/prove_kills.py)
+takes half an hour.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ README = ROOT / "README.md"
 TABLES_PAGE = ROOT / "docs" / "tables.md"
 DELETIONS_PAGE = ROOT / "docs" / "deletions.md"
 MARTS_PAGE = ROOT / "docs" / "marts.md"
+COST_PAGE = ROOT / "docs" / "cost-model.md"
 
 
 def render_settings(keys: Mapping[str, Key] = KEYS) -> str:
@@ -324,6 +325,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "startup": partial(run_script, "benchmarks/startup.py"),
     "throttled": partial(run_script, "benchmarks/throttled.py"),
     "marts-scale": partial(run_script, "benchmarks/marts_scale.py"),
+    "cost-model": partial(run_script, "benchmarks/cost_model.py"),
     "million": partial(run_script, "benchmarks/million_rows.py"),
     "marts": mart_documents.render_mart_list,
     "mart-columns": mart_documents.render_mart_columns,
@@ -341,6 +343,7 @@ PAGES = {
     "deletion-settings": DELETIONS_PAGE,
     "deletions-by-hand": DELETIONS_PAGE,
     "mart-columns": MARTS_PAGE,
+    "cost-model": COST_PAGE,
     "measures": MARTS_PAGE,
 }
 # which are written as a whole

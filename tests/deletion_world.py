@@ -604,7 +604,8 @@ class World:
         assert customer is not None
         if candidate["customer_id"] in self.protected_file.read_text():
             self.wrong.append("a DELETE of a protected customer")
-        if customer.company_name != item["live"]["company_name"]:
+        # the query, and the person who approved, knew it by the name of the inventory
+        if not customer.company_name == item["live"]["company_name"] == item["inventory"]["company_name"]:
             self.wrong.append("a DELETE of a customer with another name")
         instances = [i for i in customer.provider_instance_ids if self.sandbox.has_instance(customer, i)]
         if candidate["action"] == "delete_customer" and instances:
@@ -612,7 +613,8 @@ class World:
         if candidate["action"] != "delete_customer":
             instances = [candidate["provider_instance_id"]]
         scripted = self.sandbox.scripted_answer(customer.id)
-        rows = json.loads(scripted.body) if scripted else []
+        # what is scripted is of every relationship that is left
+        rows = json.loads(scripted.body) if scripted and instances else []
         for instance in instances:
             if not scripted and instance in customer.provider_instance_ids:
                 rows += self.tenant.licenses(customer.id, instance, 0)

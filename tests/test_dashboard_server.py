@@ -60,7 +60,7 @@ def test_page_follows_the_database_from_nothing_to_figures(browser: Browser, tmp
         _expect(visit, "There is no database", "cockpit load")
         with duckdb.connect(str(database)):
             pass
-        _expect(visit, "No copy to read was published yet", "cockpit load")
+        _expect(visit, "No copy to read was published yet", "cockpit marts")
         publish(database)
         _expect(visit, "Nothing was loaded yet", "cockpit load")
         database.unlink()

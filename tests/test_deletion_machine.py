@@ -95,15 +95,23 @@ meanwhile: st.SearchStrategy[Change | None] = st.one_of(
 )
 
 
+# why the first customer of a plan must not be deleted, before it is planned; known to the last load or not
+flaws_of_customers = st.one_of(
+    *[st.none()] * 3, st.tuples(st.sampled_from(["back", "seat", "subscription", "renamed"]), st.booleans())
+)
+
+
 @dataclass(frozen=True)
 class Day:
     """A plan and its apply under these limits, and what comes between. `which` plan is applied, 1 for the latest."""
 
     wanted: list[tuple[str, int]]
+    flaw: tuple[str, bool] | None
     limits: dict[str, float]
     changes: list[Change]
     faults: list[str]
     which: int
+    has_hash: bool
     crash: int | None
     meanwhile: Change | None
     goes_on: bool
@@ -112,10 +120,12 @@ class Day:
 days = st.builds(
     Day,
     chosen,
+    flaws_of_customers,
     st.one_of(st.just({}), st.just({}), limits),
     st.lists(changes, max_size=2),
     st.one_of(st.just([]), st.just([]), st.lists(delete_faults, max_size=2)),
     st.sampled_from([1, 1, 1, 1, 2]),
+    st.sampled_from([True] * 7 + [False]),
     crashes,
     meanwhile,
     st.booleans(),
@@ -185,16 +195,27 @@ class DeletionMachine(RuleBasedStateMachine):
         self.world.limits = day.limits
         for actor in wanted:
             self._change_customer(actor, "offboarded")
+        flaw, is_loaded = day.flaw or ("offboarded", True)
+        if is_loaded:
+            self._change_customer(wanted[0], flaw)
         self.world.load()
         self.world.pass_time(timedelta(minutes=1))
+        self._change_customer(wanted[0], flaw)
         self.world.plan(self._rows([("whole", actor) for actor in wanted]))
         for change in day.changes:
             self._change(change)
         if day.faults:
             self.world.aim(day.faults)
-        self._apply(day.which, True, day.crash, day.meanwhile)
+        self._apply(day.which, day.has_hash, day.crash, self._aim(day.meanwhile, wanted))
         if day.goes_on:
             self._apply(1, True, None, None)
+
+    def _aim(self, change: Change | None, wanted: list[int]) -> Change | None:
+        """The change, of a customer that is to be deleted where it is one of a customer."""
+        if change is None or change[0] != "customer":
+            return change
+        actor, how = change[1]
+        return "customer", (wanted[actor % len(wanted)], how)
 
     def _heal(self) -> None:
         """All as it should be for deletions to be made, but for what was made before."""

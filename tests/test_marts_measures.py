@@ -261,7 +261,7 @@ def test_attention_at_under_and_over_each_limit(marts: Marts) -> None:
     marts.build(world, now=at(31, 12))
     assert attention_to(marts, "over_assigned") == [("over", "more seats assigned than there are: 1")]
     assert attention_to(marts, "full") == [("full", "every seat is assigned")]
-    assert attention_to(marts, "suspended_but_assigned") == [("held", "1 seats suspended while 1 are assigned")]
+    assert attention_to(marts, "suspended_but_assigned") == [("held", "1 seat suspended, and 1 assigned")]
     # one that was assigned until 30 days ago less an hour, and one first seen then, are not wholly unassigned
     assert attention_to(marts, "unassigned_30_days") == [("idle", "no seat was assigned in the last 30 days")]
     assert attention_to(marts, "sudden_change") == []
@@ -281,12 +281,15 @@ def test_sudden_change_is_ten_seats_and_half_of_them_within_a_week(marts: Marts)
         "e5": (30, 20),
         "e6": (9, 19),
         "e7": (1, 10),
+        "e8": (2_000, 9_000),
     }
     for turn, number in enumerate((1, 5)):
         world.run(at(number), {A: [sku(name, seats[turn], 0) for name, seats in week.items()]})
-    expected = [("e1", "from 20 to 30 seats"), ("e4", "from 20 to 10 seats"), ("e6", "from 9 to 19 seats")]
+    expected = [("e1", "20 to 30"), ("e4", "20 to 10"), ("e6", "9 to 19"), ("e8", "2,000 to 9,000")]
     marts.build(world, now=at(8, 12))
-    assert attention_to(marts, "sudden_change") == [(name, f"{text} within 7 days") for name, text in expected]
+    assert attention_to(marts, "sudden_change") == [
+        (name, f"seats from {text} within 7 days") for name, text in expected
+    ]
     # a week after the change there is nothing sudden left; before a week of data nothing can be told
     for number in (7, 12):
         marts.create(at(number, 12))

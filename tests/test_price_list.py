@@ -76,7 +76,7 @@ def test_list_that_fits_is_taken(text: str, expected: list[dict[str, Any]]) -> N
         (f"{E3},36,EURO,2026-01-01", 'currency "EURO" is not three letters'),
         (f"{E3},36,EUR,", 'valid_from "" is not a date such as 2026-01-31'),
         (f"{E3},36,EUR,01.02.2026", 'valid_from "01.02.2026" is not a date'),
-        (f"{E3},36,EUR,2026-02-30", 'valid_from "2026-02-30" is not a date'),
+        (f"{E3},36,EUR,2026-02-30", 'valid_from "2026-02-30" is not a day of the calendar'),
         (f"{E3},36,EUR,20260101", "is not a date"),
         (f"{E3},36,EUR,2026-01-01T00:00", "is not a date"),
         (f"{E3},36,50,EUR,2026-01-01", "5 values, where the header has 4"),

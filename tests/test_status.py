@@ -158,11 +158,16 @@ def test_customers_that_changed_most_come_first(inventory: Inventory) -> None:
         inventory.answer(new_id(customer), [sku("e3", seats, 1), *[sku("e5", 0, 0)][: customer == 20]])
     inventory.load(scopes, day(1))
     write(inventory, f"INSERT INTO cockpit.customers BY NAME {_customer(inventory, new_id(31), 'Nüsse & Söhne')}")
-    expected = [(new_id(customer), None, 0, (customer - 20) * (-1) ** customer) for customer in range(31, 21, -1)]
-    expected[0] = (new_id(31), "Nüsse & Söhne", 0, -11)
+    # not shown, and of the same name
+    write(inventory, f"INSERT INTO cockpit.customers BY NAME {_customer(inventory, new_id(99), 'Nüsse & Söhne ')}")
+    expected = [
+        (new_id(customer), None, None, 0, (customer - 20) * (-1) ** customer) for customer in range(31, 21, -1)
+    ]
+    label = f"Nüsse & Söhne ({new_id(31)[:8]})"
+    expected[0] = (new_id(31), "Nüsse & Söhne", label, 0, -11)
     status = status_of(inventory)
     assert [tuple(asdict(change).values()) for change in status.customer_changes] == expected
-    assert f"  {'Nüsse & Söhne':36}  {'-11':>9}  {'+0':>8}\n" in text_of(status)
+    assert f"  {label:36}  {'-11':>9}  {'+0':>8}\n" in text_of(status)
 
 
 def _customer(inventory: Inventory, customer_id: str, name: str) -> str:
@@ -211,6 +216,7 @@ def test_stale_scope_tells_who_why_and_since_when(two_scopes: Inventory) -> None
             "scope_key": key_of(two_scopes, scope),
             "customer_id": scope[0],
             "customer_name": None,
+            "customer_label": None,
             "provider_instance_id": INSTANCE,
             "provider_instance_alias": "West",
             "reseller_id": scope[2],
@@ -226,7 +232,7 @@ def test_stale_scope_tells_who_why_and_since_when(two_scopes: Inventory) -> None
 
     no_gdap = "; the customer has no active GDAP relationship (those it has: expired, terminated)"
     wanted = [
-        expected(A, "Forbidden: no", day(0), customer_name="Contoso AG"),
+        expected(A, "Forbidden: no", day(0), customer_name="Contoso AG", customer_label="Contoso AG"),
         expected(B, "Forbidden: no" + no_gdap, day(0)),
         expected(C, "Forbidden: no", None, reseller_name="Reseller [red]1[/red]"),
     ]
@@ -314,7 +320,7 @@ def test_delisted_scopes_are_named(two_scopes: Inventory) -> None:
     status = status_of(two_scopes)
     assert [(scope.customer_name, scope.rows_before) for scope in status.delisted] == [("Gone AG", None)]
     text = text_of(status)
-    assert "1 scopes of the last run no longer listed; their rows stay:\n  Gone AG  " in text
+    assert "In the last run 1 scope left the list; the rows stay:\n  Gone AG  " in text
     two_scopes.load([A], day(2))
     assert status_of(two_scopes).delisted == ()
 
@@ -326,7 +332,7 @@ def test_delistings_are_those_of_the_run_also_where_runs_have_the_same_date(two_
     status = status_of(two_scopes)
     assert [line.delisted for line in status.runs] == [0, 1, 0]
     assert status.delisted == ()
-    assert "no longer listed" not in text_of(status)
+    assert "left the list" not in text_of(status)
 
 
 @pytest.mark.parametrize("loaded", [False, True])

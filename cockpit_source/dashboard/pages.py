@@ -193,12 +193,13 @@ class Pages:
         ]
 
     def _left_out(self) -> mo.Html | None:
+        found = [row for row in self.rows(queries.totals(self._filters)).to_pylist() if row["is_free"]]
+        if not (found and self._filters.kind == "paid") and not self.wanted_totals()["row_count"]:
+            return parts.note("Nothing fits these filters.")
         if self._filters.kind != "paid":
             return None
-        found = [row for row in self.rows(queries.totals(self._filters)).to_pylist() if row["is_free"]]
         if not found:
-            nothing = "Nothing fits these filters." if not self.wanted_totals()["row_count"] else ""
-            return parts.note(nothing or "No free or viral SKU is among these rows, so nothing is left out.")
+            return parts.note("No free or viral SKU is among these rows, so nothing is left out.")
         row = found[0]
         return mo.Html(
             '<p class="ck-explain">Left out of these totals: <span data-figure="left_out_seats">'

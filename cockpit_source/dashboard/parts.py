@@ -120,6 +120,9 @@ _RIGHT = {name for name in _FORMATS if name not in _LEFT and not name.endswith("
     "item",
 }
 
+# sentences, which would push everything beside them off the page
+_WRAPPED = frozenset({"detail", "reason", "definition", "question"})
+
 _HEADINGS = {
     "total_seats": "seats",
     "assigned_seats": "assigned",
@@ -167,6 +170,7 @@ def table(rows: pa.Table, file_name: str, *, hidden: Sequence[str] = (), empty: 
         show_download=False,
         format_mapping={heading: _FORMATS.get(name, words.cell) for name, heading in names.items()},
         text_justify_columns={heading: "right" if name in _RIGHT else "left" for name, heading in names.items()},
+        wrapped_columns=[heading for name, heading in names.items() if name in _WRAPPED],
         max_columns=None,
     )
     # first, since every cell of the table is a stop for the keyboard

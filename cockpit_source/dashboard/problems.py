@@ -68,5 +68,6 @@ def _not_published(database: ShownDatabase, reader: str) -> Problem:
         f"{database.database} is there, but not its copy {database.path.name}, which is all that {reader} opens, so "
         "that it never keeps a load waiting. Every load publishes it, and so does cockpit marts, unless "
         "publish_read_copy is false.",
-        "cockpit load",
+        "cockpit marts",
+        ", or wait for the next load",
     )

@@ -24,6 +24,17 @@ VIEWED_SPANS = (1, 7, 30)
 # the order in which kinds of changes are shown
 CHANGE_KINDS = ("new_customer", "new_sku", "expansion", "contraction", "lost_sku", "lost_customer")
 
+# and of what needs attention
+ATTENTION_KINDS = (
+    "stale",
+    "over_assigned",
+    "suspended_but_assigned",
+    "sudden_change",
+    "unassigned_30_days",
+    "full",
+    "unknown_name",
+)
+
 _IDS = ("reseller_id", "provider_instance_id", "customer_id", "sku_id", "is_free")
 _NAMED = (*_IDS, "customer_name")
 _CUSTOMER = ("reseller_id", "provider_instance_id", "customer_id", "customer_name")
@@ -240,10 +251,13 @@ ORDER BY {_MOST_FIRST}, customer, i.customer_id"""
 
 
 def skus(filters: Filters) -> Query:
-    """A row per SKU."""
+    """A row per SKU; without prices on an earlier day, since prices are those of today."""
+    price = "min(d.currency) AS currency, min(d.unit_price) AS unit_price"
+    if filters.day is not None:
+        price = "NULL::VARCHAR AS currency, NULL::DOUBLE AS unit_price"
     sql = f"""
 SELECT coalesce(min(d.sku_name), i.sku_id) AS product, i.is_free, {_RECLAIMABLE},
-       min(p.cost) AS reclaimable_cost, min(d.currency) AS currency, min(d.unit_price) AS unit_price,{_SUMS},
+       min(p.cost) AS reclaimable_cost, {price},{_SUMS},
        count(DISTINCT (i.tenant, i.customer_id)) AS customers, min(d.part_number) AS part_number,
        min(d.first_seen_date) AS first_seen, max(d.last_seen_date) AS last_seen, i.sku_id
 FROM {_inventory(filters)} AS i
@@ -301,14 +315,19 @@ def changes_between(filters: Filters, from_date: date, to_date: date) -> tuple[s
 
 
 def attention_rows(filters: Filters) -> Query:
-    """What needs attention, a row per customer, provider instance, SKU and kind."""
+    """What needs attention, a row per customer, provider instance, SKU and kind; what matters most first."""
+    kinds = ", ".join(f"'{kind}'" for kind in ATTENTION_KINDS)
     sql = f"""
-SELECT kind, coalesce(d.customer_label, customer_id) AS customer, provider_instance_name AS provider_instance,
-       sku_name AS product, total_seats, assigned_seats, suspended_seats, detail, observed_at AS read_at, age_hours,
+SELECT kind, coalesce(d.customer_label, customer_id) AS customer, sku_name AS product, detail,
+       total_seats, assigned_seats, suspended_seats, provider_instance_name AS provider_instance,
+       observed_at AS read_at, age_hours,
        customer_id, provider_instance_id, sku_id
 FROM (SELECT * FROM attention {filters.where(*_CUSTOMER, "sku_id")})
 LEFT JOIN {LABELS} AS d USING (tenant, customer_id)
-ORDER BY kind, customer, product, provider_instance_id"""
+ORDER BY coalesce(list_position([{kinds}], kind), 99),
+         CASE kind WHEN 'stale' THEN coalesce(age_hours, 'inf') WHEN 'over_assigned' THEN assigned_seats - total_seats
+                   WHEN 'suspended_but_assigned' THEN suspended_seats ELSE total_seats END DESC NULLS LAST,
+         customer, product, provider_instance_id"""
     return Query(sql, filters.values)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from cockpit_source.dashboard import queries as shared
@@ -16,16 +17,6 @@ from cockpit_source.html_report import queries
 from cockpit_source.settings import is_loopback
 
 TREND_DAYS = 14
-ATTENTION_KINDS = (
-    "stale",
-    "over_assigned",
-    "suspended_but_assigned",
-    "sudden_change",
-    "unassigned_30_days",
-    "full",
-    "unknown_name",
-)
-
 _SPANS = ((1, "day"), (7, "week"), (30, "month"))
 _EVERYTHING = Filters()
 
@@ -146,26 +137,6 @@ class Figures:
 
     def _attention(self) -> list[Row]:
         """The kinds that occur, what matters most first, each with its first rows."""
-        found: dict[str, list[Row]] = {}
-        for row in self._all(shared.attention_rows(_EVERYTHING)):
-            found.setdefault(row["kind"], []).append(row)
-        ordered = sorted(found, key=lambda kind: (*ATTENTION_KINDS, kind).index(kind))
         limit = max(1, self._rows // 2)
-        return [
-            {"kind": kind, "table": self._cut_rows(sorted(found[kind], key=_seats_concerned, reverse=True), limit)}
-            for kind in ordered
-        ]
-
-
-def _seats_concerned(row: Row) -> float:
-    """What puts rows of one kind in order."""
-    total, assigned, suspended = (row[name] or 0 for name in ("total_seats", "assigned_seats", "suspended_seats"))
-    match row["kind"]:
-        case "stale":
-            # never read before long ago
-            return math.inf if row["age_hours"] is None else float(row["age_hours"])
-        case "over_assigned":
-            return float(assigned - total)
-        case "suspended_but_assigned":
-            return float(suspended)
-    return float(total)
+        by_kind = groupby(self._all(shared.attention_rows(_EVERYTHING)), key=itemgetter("kind"))
+        return [{"kind": kind, "table": self._cut_rows(list(rows), limit)} for kind, rows in by_kind]

@@ -25,6 +25,13 @@
     {{- "cast(extract(epoch from (" ~ later ~ ") - (" ~ earlier ~ ")) as double precision) / 3600" -}}
 {% endmacro %}
 
+{# A whole number as text, with a comma before every three digits. #}
+{% macro grouped(number) %}
+    {%- if target.type == 'postgres' -%} to_char({{ number }}, 'FM9,999,999,999,999,999,990')
+    {%- else -%} printf('%,d', {{ number }})
+    {%- endif -%}
+{% endmacro %}
+
 {# A sum of whole numbers; NULL when none is known. #}
 {% macro sum_of(value) %}cast(sum({{ value }}) as bigint){% endmacro %}
 

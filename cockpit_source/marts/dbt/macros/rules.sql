@@ -1,5 +1,10 @@
 {# The rules of the measures, each in one place. #}
 
+{# A number of things as text: 1 seat, 1,200 seats. #}
+{% macro counted(number, thing) %}
+    {{- grouped(number) }} || case {{ number }} when 1 then ' {{ thing }}' else ' {{ thing }}s' end
+{%- endmacro %}
+
 {# Of the scopes of a customer in a provider instance, the place of this one: the first is counted. #}
 {% macro place_of_scope(partition, last_good_at) %}
     {%- if var('reseller_scopes', 'same') == 'parts' -%} 1

@@ -28,11 +28,11 @@ week as (
 ),
 
 found as (
-    select i.*, 'over_assigned' as kind, 'more seats assigned than there are: ' || (assigned_seats - total_seats) as detail
+    select i.*, 'over_assigned' as kind, 'more seats assigned than there are: ' || {{ grouped('assigned_seats - total_seats') }} as detail
     from inventory i
     where assigned_seats > total_seats
     union all
-    select i.*, 'suspended_but_assigned', suspended_seats || ' seats suspended while ' || assigned_seats || ' are assigned'
+    select i.*, 'suspended_but_assigned', {{ counted('suspended_seats', 'seat') }} || ' suspended, and ' || {{ grouped('assigned_seats') }} || ' assigned'
     from inventory i
     where suspended_seats > 0 and assigned_seats > 0
     union all
@@ -47,7 +47,7 @@ found as (
         and idle.provider_instance_id = i.provider_instance_id and idle.sku_id = i.sku_id
     where not i.is_free
     union all
-    select i.*, 'sudden_change', 'from ' || w.seats_before || ' to ' || w.seats_after || ' seats within 7 days'
+    select i.*, 'sudden_change', 'seats from ' || {{ grouped('w.seats_before') }} || ' to ' || {{ grouped('w.seats_after') }} || ' within 7 days'
     from inventory i
     inner join week w
         on w.tenant = i.tenant and w.customer_id = i.customer_id

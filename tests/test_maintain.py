@@ -58,7 +58,11 @@ class Lake(Inventory):
         self.days += 1
 
     def tables(self) -> dict[str, list[Row]]:
-        return {table: self.rows(table, per_run=True) for table in TABLES}
+        with closing(self.attached()) as reader:
+            return {
+                table: reader.execute(f"SELECT * FROM lake.cockpit.{table} ORDER BY ALL").to_arrow_table().to_pylist()
+                for table in TABLES
+            }
 
     def start_maintaining(self) -> subprocess.Popen[str]:
         """In a process of its own, which keeps and spares nothing."""

@@ -12,8 +12,9 @@ from sharded_days import ShardedDays
 from support import INSTANCE, Inventory, Model, ScopeIds, day, new_id, sku
 
 from cockpit_source.errors import ConfigurationError, EmptyShard, WarehouseBusy
-from cockpit_source.load import run_load
+from cockpit_source.load import LoadProgress, run_load
 from cockpit_source.load_result import LoadResult
+from cockpit_source.packages import PackageLoader
 from cockpit_source.pipeline import create_pipeline
 from cockpit_source.runner_lock import one_runner
 from cockpit_source.sandbox import Sandbox
@@ -101,6 +102,18 @@ def held(inventory: Inventory) -> set[str]:
     return {row["customer_id"] for row in inventory.rows("licenses")}
 
 
+def kill_shard(sharded: Sharded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shard 1/2 of day 1 ends when it has read everything and loaded nothing."""
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PackageLoader, "load_last", die)
+        with pytest.raises(KeyboardInterrupt):
+            sharded.load_shard("1/2", 1)
+
+
 def outcomes(inventory: Inventory) -> dict[str, str]:
     return {row["customer_id"]: row["last_outcome"] for row in inventory.rows("scopes", per_run=True)}
 
@@ -154,6 +167,32 @@ def test_end_reads_what_no_shard_has(sharded: Sharded) -> None:
     (row,) = [row for row in sharded.rows("runs", per_run=True) if row["run_id"] == ended.run_id]
     assert (row["shard"], row["listing_complete"], row["list_begun_at"]) == ("finish", True, day(1))
     assert {r["customer_id"] for r in sharded.rows("licenses") if r["sku_id"] == "e5"} == {mine[0][0], others[0][0]}
+
+
+def test_spool_of_a_killed_shard_never_overwrites_what_the_end_has_read(
+    sharded: Sharded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end reads the scopes of the shard anew, and the shard comes back a day later."""
+
+    (mine, _) = ([s for s in SCOPES if Shard(i, 2).holds(sharded.model.scope_key(s))] for i in (1, 2))
+    sharded.answer(mine[0][0], [sku("old")])
+    kill_shard(sharded, monkeypatch)
+    sharded.load_shard("2/2", 1)
+    sharded.answer(mine[0][0], [sku("new")])
+    assert sharded.load_shard("finish", 1).requests == len(mine)
+    progress = LoadProgress()
+    result = sharded.load_shard("1/2", 2, progress=progress)
+    assert not result.carried_on
+    assert any("a later run has loaded newer answers" in note for note in progress.notes)
+    assert "old" not in {row["sku_id"] for row in sharded.rows("license_history")}
+
+
+def test_killed_shard_is_carried_on_beside_another(sharded: Sharded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That another has begun and loaded since does not matter to it."""
+    kill_shard(sharded, monkeypatch)
+    sharded.load_shard("2/2", 2)
+    result = sharded.load_shard("1/2", 1)
+    assert (result.carried_on, result.status, result.requests) == (True, "complete", result.scopes_total)
 
 
 def test_read_of_another_day_does_not_count(sharded: Sharded) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import time
 from importlib import import_module
 from typing import Any
 
 _CONNECT_SECONDS = 10
+_POLL_SECONDS = 0.05
 # halves of a key as pg_locks shows them
 _HALF = 0xFFFFFFFF
 
@@ -54,9 +56,12 @@ def take_lock(connection: Any, key: int, *, shared: bool = False) -> str | None:
 def wait_for_lock(connection: Any, key: int) -> None:
     """Take the advisory lock `key` for the session, once nobody else holds it."""
     with connection.cursor() as cursor:
-        # a limit of the role is meant for statements that work
-        cursor.execute("SET statement_timeout = 0")
-        cursor.execute("SELECT pg_advisory_lock(%s)", (key,))
+        while True:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", (key,))
+            if cursor.fetchone() == (True,):
+                return
+            # not in the server: a process that waits there cannot be stopped
+            time.sleep(_POLL_SECONDS)
 
 
 def holds_lock(connection: Any, key: int) -> bool:

@@ -11,17 +11,19 @@ from cockpit_source.errors import (
     SignInRefused,
     WarehouseBusy,
     WarehouseError,
+    join_exit_codes,
 )
 from cockpit_source.version import __version__
 
 if TYPE_CHECKING:
-    from cockpit_source.configuration import resolve_mart_settings, resolve_settings
+    from cockpit_source.configuration import configured_tenants, resolve_mart_settings, resolve_settings
     from cockpit_source.load import LoadProgress, run_load
     from cockpit_source.load_result import LoadResult
     from cockpit_source.marts.refresh import MartsResult, refresh_marts
     from cockpit_source.pipeline import create_pipeline
     from cockpit_source.settings import Settings
     from cockpit_source.source import cockpit_source
+    from cockpit_source.tenant_loads import TenantLoad, load_tenants
 
 __all__ = [
     "ApiError",
@@ -34,11 +36,15 @@ __all__ = [
     "Settings",
     "SignInError",
     "SignInRefused",
+    "TenantLoad",
     "WarehouseBusy",
     "WarehouseError",
     "__version__",
     "cockpit_source",
+    "configured_tenants",
     "create_pipeline",
+    "join_exit_codes",
+    "load_tenants",
     "refresh_marts",
     "resolve_mart_settings",
     "resolve_settings",
@@ -51,8 +57,11 @@ _LAZY = {
     "LoadResult": "load_result",
     "MartsResult": "marts.refresh",
     "Settings": "settings",
+    "TenantLoad": "tenant_loads",
     "cockpit_source": "source",
+    "configured_tenants": "configuration",
     "create_pipeline": "pipeline",
+    "load_tenants": "tenant_loads",
     "refresh_marts": "marts.refresh",
     "resolve_mart_settings": "configuration",
     "resolve_settings": "configuration",

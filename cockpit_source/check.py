@@ -48,8 +48,24 @@ def run_checks(
 
     A `probe` follows whatever one call gave, and its exit code counts instead.
     """
+    print_files(console)
+    return run_steps(read_settings, open_pipeline, console, probe=probe)
+
+
+def print_files(console: Console) -> None:
+    """The files of the configuration, and whether they are there."""
     for path, exists in configuration_files():
         console.print(f"{'read     ' if exists else 'not there'}  {escape(str(path))}", soft_wrap=True)
+
+
+def run_steps(
+    read_settings: Callable[[], Settings],
+    open_pipeline: Callable[[str], dlt.Pipeline],
+    console: Console,
+    *,
+    probe: Probe | None = None,
+) -> int:
+    """`run_checks` without the files."""
     step = "configuration"
     try:
         settings = read_settings()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,12 +13,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from cockpit_source.command_options import AsJson, Database, Dataset, Destination, Project, enter_project
+from cockpit_source.command_options import AsJson, Database, Dataset, Destination, Project, Tenants, enter_project
 from cockpit_source.deletions.commands import deletions_app
 from cockpit_source.errors import CockpitError, ConfigurationError, DeletionRefused
 from cockpit_source.maintain_command import add_maintain_command
 from cockpit_source.mart_commands import add_mart_commands
-from cockpit_source.redaction import redact
+from cockpit_source.redaction import describe_defect
+from cockpit_source.upkeep_commands import add_upkeep_commands
 
 app = typer.Typer(
     add_completion=False,
@@ -50,8 +50,7 @@ def main() -> None:
         code = f" ({error.code})" if isinstance(error, DeletionRefused) else ""
         _fail(str(error), error.exit_code, title=f"Error{code}:")
     except Exception:  # noqa: BLE001 - the last place where anything unexpected can be told
-        report = redact(traceback.format_exc())
-        _fail(f"This is a defect of cockpit, not of your set-up. Please report it with these lines:\n{report}", 1)
+        _fail(describe_defect(), 1)
 
 
 def run() -> None:
@@ -92,15 +91,33 @@ def options(
     """Load the Microsoft licence inventory of a CSP from the CloudCockpit CSP API into a warehouse."""
 
 
-def _resolve(scopes_file: Path | None) -> Any:
+def _resolve(scopes_file: Path | None, tenant_name: str | None = None) -> Any:
     from cockpit_source.configuration import resolve_settings
 
-    return resolve_settings(scopes_file=None if scopes_file is None else str(scopes_file.absolute()))
+    return resolve_settings(tenant_name, scopes_file=None if scopes_file is None else str(scopes_file.absolute()))
+
+
+def _pick(tenants: list[str] | None, one: str | None = None) -> list[str]:
+    """The names of the tenants that a command is about, none where there are no several.
+
+    `one` begins a sentence about what is for one tenant only, where that was asked for.
+    """
+    from cockpit_source.configuration import pick_tenants
+
+    names = pick_tenants(tenants)
+    if one is not None and len(names) > 1:
+        raise ConfigurationError(f"{one} one tenant. Name it: --tenant NAME.")
+    return names
+
+
+def _list_of_one(scopes_file: Path | None) -> str | None:
+    return None if scopes_file is None else "--scopes-file is the list of"
 
 
 @app.command(epilog="Example: cockpit check --project /etc/cockpit")
 def check(
     project: Project = None,
+    tenant: Tenants = None,
     scopes_file: ScopesFile = None,
     database: Database = None,
     destination: Destination = "duckdb",
@@ -128,9 +145,14 @@ def check(
     def open_pipeline(tenant_key: str) -> Any:
         return create_pipeline(tenant_key, destination=destination, database=database, dataset=dataset)
 
+    names = _pick(tenant, "--probe is about" if probe else _list_of_one(scopes_file))
+    if names and not probe:
+        from cockpit_source.tenant_commands import check_all
+
+        sys.exit(check_all(names, lambda name: _resolve(scopes_file, name), open_pipeline))
     follow = _create_probe(as_json) if probe else None
     console = create_console(stderr=probe)
-    sys.exit(run_checks(lambda: _resolve(scopes_file), open_pipeline, console, probe=follow))
+    sys.exit(run_checks(lambda: _resolve(scopes_file, *names), open_pipeline, console, probe=follow))
 
 
 def _create_probe(as_json: bool) -> Callable[[Any, Any], int]:
@@ -151,6 +173,7 @@ def _create_probe(as_json: bool) -> Callable[[Any, Any], int]:
 @app.command(epilog="Example: cockpit scopes --json > scopes.jsonl")
 def scopes(
     project: Project = None,
+    tenant: Tenants = None,
     scopes_file: ScopesFile = None,
     database: Database = None,
     destination: Destination = "duckdb",
@@ -163,14 +186,24 @@ def scopes(
     from cockpit_source.report import create_console
     from cockpit_source.scope_report import print_scopes
 
+    def open_pipeline(tenant_key: str) -> Any:
+        return create_pipeline(tenant_key, destination=destination, database=database, dataset=dataset)
+
+    if names := _pick(tenant, _list_of_one(scopes_file)):
+        from cockpit_source.tenant_commands import print_all_scopes
+
+        def resolve(name: str) -> Any:
+            return _resolve(scopes_file, name)
+
+        sys.exit(print_all_scopes(names, resolve, open_pipeline, as_json=as_json))
     settings = _resolve(scopes_file)
-    pipeline = create_pipeline(settings.tenant_key, destination=destination, database=database, dataset=dataset)
-    print_scopes(settings, pipeline, create_console(), as_json=as_json)
+    print_scopes(settings, open_pipeline(settings.tenant_key), create_console(), as_json=as_json)
 
 
 @app.command(epilog="Example: cockpit load --project /etc/cockpit --database /srv/licences.duckdb")
 def load(
     project: Project = None,
+    tenant: Tenants = None,
     scopes_file: ScopesFile = None,
     database: Database = None,
     destination: Destination = "duckdb",
@@ -189,12 +222,13 @@ def load(
     as_json: AsJson = False,
     as_of: Annotated[datetime | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Read every scope and bring the tables up to date.
+    """Read every scope and bring the tables up to date; of several tenants, one after another.
 
     The first Ctrl+C or SIGTERM loads what is read by then and skips the rest; the second ends at once.
 
     Exit codes: 0 all scopes read, 1 none read or an unexpected error, 2 configuration or usage, 3 some not read,
-    4 held back by the drop guard, 5 sign-in refused, 6 the database is in use.
+    4 held back by the drop guard, 5 sign-in refused, 6 the database is in use. Of several tenants it is the first of
+    2, 6, 5, 1, 4, 3 that one of them has.
     """
     if retry_failed and scopes_file is not None:
         raise ConfigurationError("--retry-failed takes its scopes from the warehouse: leave --scopes-file out.")
@@ -208,7 +242,27 @@ def load(
     from cockpit_source.shards import FINISH, parse_shard
     from cockpit_source.stopping import StopRequest, stopping_on_signals
 
-    settings = _resolve(scopes_file)
+    moment = None if as_of is None else as_of.replace(tzinfo=as_of.tzinfo or UTC)
+    one = "--shard is for" if shard else "--accept-drop is for" if accept_drop else _list_of_one(scopes_file)
+    names = _pick(tenant, one)
+    if names and shard is None:
+        from cockpit_source.tenant_commands import load_all
+
+        code = load_all(
+            names,
+            as_json=as_json,
+            destination=destination,
+            database=database,
+            dataset=dataset,
+            full_list=scopes_file is None,
+            retry_failed=retry_failed,
+            accept_drop=accept_drop,
+            as_of=moment,
+            fresh=fresh,
+            scopes_file=None if scopes_file is None else str(scopes_file.absolute()),
+        )
+        sys.exit(code)
+    settings = _resolve(scopes_file, *names)
     # any spelling of a shard is one pipeline
     part = "" if shard in (None, FINISH) else str(parse_shard(shard or ""))
     pipeline = create_pipeline(
@@ -227,7 +281,7 @@ def load(
                 full_list=scopes_file is None,
                 retry_failed=retry_failed,
                 accept_drop=accept_drop,
-                as_of=None if as_of is None else as_of.replace(tzinfo=as_of.tzinfo or UTC),
+                as_of=moment,
                 fresh=fresh,
                 shard=part or shard,
                 progress=progress,
@@ -256,78 +310,8 @@ def load(
     sys.exit(result.exit_code)
 
 
-@app.command(epilog="Example: cockpit status --project /etc/cockpit --max-age-hours 36")
-def status(
-    project: Project = None,
-    database: Database = None,
-    destination: Destination = "duckdb",
-    dataset: Dataset = "cockpit",
-    max_age_hours: Annotated[
-        float | None,
-        typer.Option(help="Exit 3 when a listed scope was not read well within these hours, for monitors."),
-    ] = None,
-    runs: Annotated[int, typer.Option(min=1, max=100, help="How many of the last runs to show.")] = 5,
-    as_json: AsJson = False,
-) -> None:
-    """Show the last runs, what they changed, and which scopes are stale. Calls no API and changes nothing.
-
-    Exit codes: 0 shown, 2 configuration or usage, 3 with --max-age-hours when a listed scope has no good read in that
-    time or nothing was ever loaded, 6 the database is in use.
-    """
-    enter_project(project)
-    from cockpit_source.configuration import resolve_tenant_key
-    from cockpit_source.pipeline import create_pipeline
-    from cockpit_source.report import create_console
-    from cockpit_source.status import read_status
-    from cockpit_source.status_report import MAX_NAMED, MAX_SHOWN, print_status, to_json
-
-    tenant_key = resolve_tenant_key()
-    pipeline = create_pipeline(tenant_key, destination=destination, database=database, dataset=dataset)
-    limit = MAX_NAMED if as_json else MAX_SHOWN
-    found = read_status(pipeline, tenant_key, runs=runs, max_age_hours=max_age_hours, limit=limit)
-    if as_json:
-        create_console().print_json(data=to_json(found))
-    else:
-        print_status(found, create_console())
-    sys.exit(found.exit_code)
-
-
-@app.command(epilog="Example: cockpit prune --project /etc/cockpit --keep-days 90 --dry-run")
-def prune(
-    keep_days: Annotated[int, typer.Option(min=0, max=36_500, help="Keep every row of these last days.")],
-    project: Project = None,
-    database: Database = None,
-    destination: Destination = "duckdb",
-    dataset: Dataset = "cockpit",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be deleted, and change nothing.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Delete old rows of scope_runs and rejected_rows, and rests of runs in the spool. Licence tables stay.
-
-    Of scope_runs, every scope keeps one row per older day (the last good read, else the last row) and the rows that
-    scopes points to. Older rejected_rows all go. A run in the spool that is not loaded yet stays, unless it is older
-    and a later run has loaded.
-
-    Exit codes: 0 done, 2 configuration or usage, 6 a load is running or the database is in use.
-    """
-    enter_project(project)
-    from cockpit_source import prune as pruning
-    from cockpit_source.configuration import resolve_tenant_key
-    from cockpit_source.pipeline import create_pipeline
-    from cockpit_source.report import create_console
-
-    tenant_key = resolve_tenant_key()
-    pipeline = create_pipeline(tenant_key, destination=destination, database=database, dataset=dataset)
-    result = pruning.prune(pipeline, tenant_key, keep_days=keep_days, dry_run=dry_run)
-    if as_json:
-        create_console().print_json(data=result.to_dict())
-    else:
-        pruning.print_pruned(result, create_console())
-
-
 # here, for the order in --help
+add_upkeep_commands(app)
 add_mart_commands(app)
 add_maintain_command(app)
 

@@ -16,6 +16,10 @@ Database = Annotated[
 ]
 Destination = Annotated[str, typer.Option(help="dlt destination, configured as dlt wants it.")]
 Dataset = Annotated[str, typer.Option(help="Dataset (schema) that holds the tables.")]
+Tenants = Annotated[
+    list[str] | None,
+    typer.Option("--tenant", help="Of several tenants only this one, by its NAME in the configuration; repeatable."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

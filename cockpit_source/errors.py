@@ -17,17 +17,19 @@ CockpitError                 the message is written for the person who runs the 
 ├── DiscoveryFailed          discovery found nothing to load                  (exit 1)
 ├── ListUnavailable          the address of a list gives nothing: try again later (exit 1)
 ├── NothingToRetry           --retry-failed, and every scope was read        (exit 0)
+│   └── EmptyShard           no scope of the list falls into the shard       (exit 0)
 ├── RunStopped               the run ended before this call
 ├── DeletionRefused          a guard of the deletions: nothing was sent       (exit 4)
 │   └── LedgerUnavailable    their ledger cannot be written, or differs      (exit 4)
 └── WarehouseError           the destination cannot be used                   (exit 2)
     ├── WarehouseBusy        another process holds it: try again              (exit 6)
+    │   └── AnotherRun       it is another run of the same tenant             (exit 6)
     └── WarehouseRefused     it did not do what it was asked to               (exit 2)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -38,6 +40,22 @@ EXIT_SOME_NOT_READ = 3
 EXIT_GUARDED = 4
 EXIT_SIGN_IN_REFUSED = 5
 EXIT_BUSY = 6
+
+# of several loads, the first that one of them has
+EXIT_ORDER = (
+    EXIT_CONFIGURATION,
+    EXIT_BUSY,
+    EXIT_SIGN_IN_REFUSED,
+    EXIT_FAILED,
+    EXIT_GUARDED,
+    EXIT_SOME_NOT_READ,
+    EXIT_ALL_READ,
+)
+
+
+def join_exit_codes(codes: Iterable[int]) -> int:
+    """The exit code of several loads together; that of no load is 0."""
+    return min(codes, key=EXIT_ORDER.index, default=EXIT_ALL_READ)
 
 
 class CockpitError(Exception):
@@ -126,6 +144,10 @@ class WarehouseBusy(WarehouseError):
     """Another process holds the database."""
 
     exit_code = EXIT_BUSY
+
+
+class AnotherRun(WarehouseBusy):
+    """Another run of the same tenant and database, or another session of its ledger, is under way."""
 
 
 class WarehouseRefused(WarehouseError):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cockpit_source.errors import WarehouseBusy
+from cockpit_source.errors import AnotherRun
 
 _FILE_NAME = "run.lock"
 _LOAD_IS_RUNNING = "Another load or prune of the same tenant and database is running"
@@ -19,7 +19,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of `folder` while the context lasts; the kernel releases it when the process dies.
 
     Raises:
-        WarehouseBusy: another run holds it; the message names its process.
+        AnotherRun: another run holds it; the message names its process.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with file_lock(folder / _FILE_NAME):
@@ -31,7 +31,7 @@ def file_lock(path: Path, what: str = _LOAD_IS_RUNNING) -> Iterator[None]:
     """As `run_lock`, with a file of any name in a folder that is there. The file stays. `what` begins the message.
 
     Raises:
-        WarehouseBusy: another run holds it.
+        AnotherRun: another run holds it.
         OSError: the file cannot be written.
     """
     with path.open("a+", encoding="utf-8") as file:
@@ -46,9 +46,9 @@ def file_lock(path: Path, what: str = _LOAD_IS_RUNNING) -> Iterator[None]:
         yield
 
 
-def busy(holder: str, what: str = _LOAD_IS_RUNNING) -> WarehouseBusy:
+def busy(holder: str, what: str = _LOAD_IS_RUNNING) -> AnotherRun:
     """The error of a run that may not begin beside `holder`."""
-    return WarehouseBusy(f"{what} ({holder}). Wait until it ends, or stop it, then run again. Nothing was lost.")
+    return AnotherRun(f"{what} ({holder}). Wait until it ends, or stop it, then run again. Nothing was lost.")
 
 
 def lock_holder(folder: Path) -> str | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from cockpit_source.command_options import AsJson, Database, Dataset, Destination, Project, enter_project
+from cockpit_source.command_options import AsJson, Database, Dataset, Destination, Project, Tenants, enter_project
 from cockpit_source.errors import ConfigurationError
 from cockpit_source.values import abbreviate, read_date
 
@@ -31,6 +32,7 @@ def add_mart_commands(app: typer.Typer) -> None:
 
 def marts(
     project: Project = None,
+    tenant: Tenants = None,
     database: Database = None,
     destination: Destination = "duckdb",
     dataset: Dataset = "cockpit",
@@ -48,25 +50,34 @@ def marts(
     """Create the marts: views that answer questions, in the dataset of the tables. Calls no API.
 
     The views always show what was last loaded. Run this once, and again after an update of cockpit or with new lists;
-    a load does it too where refresh_marts is set.
+    a load does it too where refresh_marts is set. The views are of all tenants; --tenant says whose lists are loaded.
 
     Exit codes: 0 done, 1 the address of the SKU catalogue gives nothing, 2 configuration or usage, or nothing was
     loaded yet, 6 a load is running or the database is in use.
     """
     enter_project(project)
-    from cockpit_source.configuration import resolve_mart_settings
+    from cockpit_source.configuration import pick_tenants, resolve_mart_settings
     from cockpit_source.marts.refresh import refresh_marts
     from cockpit_source.marts_report import print_marts
     from cockpit_source.pipeline import create_pipeline
     from cockpit_source.reference_data import describe_overridden
     from cockpit_source.report import create_console
 
-    settings = resolve_mart_settings(
-        price_list=None if price_list is None else str(price_list.absolute()),
+    lists = {
+        "price_list": None if price_list is None else str(price_list.absolute()),
         # of the configuration it would start at the project folder
-        sku_catalog=str(Path(sku_catalog).absolute()) if sku_catalog and "://" not in sku_catalog else sku_catalog,
-    )
-    pipeline = create_pipeline(settings.tenant_key, destination=destination, database=database, dataset=dataset)
+        "sku_catalog": str(Path(sku_catalog).absolute()) if sku_catalog and "://" not in sku_catalog else sku_catalog,
+    }
+
+    def open_pipeline(tenant_key: str) -> Any:
+        return create_pipeline(tenant_key, destination=destination, database=database, dataset=dataset)
+
+    if names := pick_tenants(tenant):
+        from cockpit_source.tenant_commands import refresh_all_marts
+
+        sys.exit(refresh_all_marts(names, open_pipeline, as_json=as_json, **lists))
+    settings = resolve_mart_settings(**lists)
+    pipeline = open_pipeline(settings.tenant_key)
     notes = create_console(stderr=True)
 
     def note(text: str) -> None:

@@ -35,10 +35,11 @@ class CallRate:
 
 
 class ProgressDisplay:
-    """Shows a `LoadProgress` while the context lasts."""
+    """Shows a `LoadProgress` while the context lasts; `tenant` names it where there are several."""
 
-    def __init__(self, progress: LoadProgress, console: Console) -> None:
+    def __init__(self, progress: LoadProgress, console: Console, *, tenant: str | None = None) -> None:
         self._progress = progress
+        self._whose = "" if tenant is None else f"{tenant}: "
         self._console = console
         self._rate = CallRate()
         self._ended = threading.Event()
@@ -62,7 +63,7 @@ class ProgressDisplay:
         details = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         fixed = Column(no_wrap=True)
         with Progress(
-            TextColumn("[bold]scopes[/bold]", table_column=fixed),
+            TextColumn(f"[bold]{self._whose}scopes[/bold]", table_column=fixed),
             BarColumn(bar_width=16, table_column=fixed.copy()),
             MofNCompleteColumn(table_column=fixed.copy()),
             TimeElapsedColumn(table_column=fixed.copy()),
@@ -95,7 +96,7 @@ class ProgressDisplay:
             self._notes_shown += 1
 
     def _print(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(f"{self._whose}{text}", highlight=False, markup=False, soft_wrap=True)
 
     def _describe(self, record: RunRecord) -> str:
         rate = self._rate.update(time.monotonic(), record.calls.requests)

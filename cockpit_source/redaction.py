@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 
 REPLACEMENT = "[redacted]"
 
@@ -26,6 +27,12 @@ def redact(text: str) -> str:
     for pattern in _PATTERNS:
         text = pattern.sub(REPLACEMENT, text)
     return text
+
+
+def describe_defect() -> str:
+    """The message about the exception that is handled now, which nothing of the program expects."""
+    report = redact(traceback.format_exc())
+    return f"This is a defect of cockpit, not of your set-up. Please report it with these lines:\n{report}"
 
 
 def redact_tree(value: object) -> object:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from dlt.common.exceptions import DltException
 from dlt.extract import DltResource, DltSource
 
-from cockpit_source.configuration import configured_value, project_folder
+from cockpit_source.configuration import configured_list, project_folder
 from cockpit_source.dlt_options import loading
 from cockpit_source.download import describe_address, fetch_file
 from cockpit_source.errors import ListUnavailable
@@ -29,7 +29,7 @@ from cockpit_source.packages import abort_unfinished_package
 from cockpit_source.price_list import read_price_list
 from cockpit_source.reference_csv import Row, read_file
 from cockpit_source.runner_lock import RunnerLock, one_runner
-from cockpit_source.settings import SECTION, environment_name
+from cockpit_source.settings import environment_name
 from cockpit_source.sku_catalog_file import CatalogTable, parse_catalog
 from cockpit_source.source import SOURCE_NAME
 from cockpit_source.tables import LOAD_ID, MARKER_SKU_ID, REFERENCE_TABLES, Table
@@ -124,13 +124,17 @@ def load_reference_data(
     return ReferenceResult(tables, tuple(dict.fromkeys(notes)))
 
 
-def describe_overridden(settings: ReferenceSettings) -> Iterator[str]:
-    """A sentence for each list of `settings` where the configuration names another, which will replace it again."""
+def describe_overridden(settings: ReferenceSettings, tenant_name: str | None = None) -> Iterator[str]:
+    """A sentence for each list of `settings` where the configuration names another, which will replace it again.
+
+    `tenant_name` is that of one tenant of several.
+    """
     for name, used in (("price_list", settings.price_list), ("sku_catalog", settings.sku_catalog)):
-        configured = configured_value(f"{SECTION}.{name}")
+        configured = configured_list(name, tenant_name)
         if not used or not isinstance(configured, str) or is_missing(configured) or _is_same(used, configured):
             continue
-        variable = environment_name(name)
+        own = environment_name(name, tenant_name)
+        variable = own if own in os.environ else environment_name(name)
         yield (
             f"The configuration names another list than --{name.replace('_', '-')}: {_show(configured)}. The next "
             f"`cockpit marts`, or load with refresh_marts, loads it again in place of {_show(used)}. To keep this "

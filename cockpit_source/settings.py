@@ -15,6 +15,8 @@ from cockpit_source import values
 from cockpit_source.errors import ConfigurationError
 
 SECTION = "sources.cockpit"
+# holds a table for each tenant, where there are several
+TENANTS_SECTION = f"{SECTION}.tenants"
 
 DEFAULT_BASE_URL = "https://app-cloudcockpitapi-prod-01.azurewebsites.net"
 # https://developer.cloudcockpit.com/reseller/topic/topic-authentication-guide
@@ -169,27 +171,35 @@ MART_KEYS = (
 )
 
 
-def build_settings(raw: Mapping[str, Any], *, unknown: Sequence[str] = (), misplaced: Sequence[str] = ()) -> Settings:
+def build_settings(
+    raw: Mapping[str, Any],
+    *,
+    unknown: Sequence[str] = (),
+    misplaced: Sequence[str] = (),
+    tenant_name: str | None = None,
+    problems: Sequence[str] = (),
+) -> Settings:
     """`Settings` from raw values by key; None counts as missing.
 
-    `unknown` are names that were found where only keys belong, `misplaced` secrets found in a shared file.
+    `unknown` are names that were found where only keys belong, `misplaced` secrets found in a shared file, `problems`
+    sentences about what the caller found. `tenant_name` is that of one tenant of several.
 
     Raises:
         ConfigurationError: one message that names every wrong, missing, contradictory or unknown key.
     """
-    problems = [values.describe_unknown_key(name, KEYS) for name in unknown]
-    problems += [describe_misplaced(name, environment_name(name)) for name in misplaced]
-    read = {name: read_value(KEYS[name], name, raw.get(name), problems) for name in KEYS}
+    found = describe_stray_keys(unknown, misplaced, tenant_name)
+    read = {name: read_value(KEYS[name], name, raw.get(name), found) for name in KEYS}
     if read["tenant"] is None and values.is_missing(raw.get("tenant")):
-        problems.append(_TENANT_MISSING)
-    problems += _find_credential_problems(raw)
-    problems += _find_scope_problems(raw)
-    if problems:
-        raise ConfigurationError(_compose_message(problems))
+        found.append(_TENANT_MISSING)
+    found += _find_credential_problems(raw)
+    found += _find_scope_problems(raw)
+    refuse(found + list(problems), tenant_name)
     return _assemble(read)
 
 
-def read_tenant_key(raw: Mapping[str, Any]) -> str:
+def read_tenant_key(
+    raw: Mapping[str, Any], tenant_name: str | None = None, other_problems: Sequence[str] = ()
+) -> str:
     """The tenant key from the raw values of `tenant_key` and `tenant`; whatever else is wrong does not matter.
 
     Raises:
@@ -198,27 +208,46 @@ def read_tenant_key(raw: Mapping[str, Any]) -> str:
     name = "tenant" if values.is_missing(raw.get("tenant_key")) else "tenant_key"
     problems: list[str] = []
     tenant_key: str | None = read_value(KEYS[name], name, raw.get(name), problems)
-    if tenant_key is None:
-        raise ConfigurationError(_compose_message(problems or [_TENANT_MISSING]))
-    return tenant_key.lower()
+    if tenant_key is None and not problems:
+        problems.append(_TENANT_MISSING)
+    refuse([*problems, *other_problems], tenant_name)
+    return str(tenant_key).lower()
 
 
-def read_mart_settings(raw: Mapping[str, Any]) -> MartSettings:
+def read_mart_settings(
+    raw: Mapping[str, Any], tenant_name: str | None = None, other_problems: Sequence[str] = ()
+) -> MartSettings:
     """`MartSettings` from the raw values of `MART_KEYS`; whatever else is wrong does not matter.
 
     Raises:
         ConfigurationError: one message that names every key that is wrong or missing.
     """
-    problems: list[str] = []
+    problems = list(other_problems)
     read = {name: read_value(KEYS[name], name, raw.get(name), problems) for name in MART_KEYS[2:]}
-    if problems:
-        raise ConfigurationError(_compose_message(problems))
-    return MartSettings(read_tenant_key(raw), **read)
+    refuse(problems, tenant_name)
+    return MartSettings(read_tenant_key(raw, tenant_name), **read)
 
 
-def environment_name(name: str) -> str:
-    """The environment variable of key `name`."""
-    return f"SOURCES__COCKPIT__{name.upper()}"
+def environment_name(name: str, tenant_name: str | None = None) -> str:
+    """The environment variable of key `name`, of one tenant of several where `tenant_name` says so."""
+    middle = "" if tenant_name is None else f"TENANTS__{tenant_name.upper()}__"
+    return f"SOURCES__COCKPIT__{middle}{name.upper()}"
+
+
+def describe_stray_keys(
+    unknown: Sequence[str], misplaced: Sequence[str], tenant_name: str | None = None
+) -> list[str]:
+    """A sentence for each name that is no key, and for each secret that stands in a shared file."""
+    return [
+        *(_describe_unknown(name) for name in unknown),
+        *(describe_misplaced(name, environment_name(name, tenant_name)) for name in misplaced),
+    ]
+
+
+def _describe_unknown(name: str) -> str:
+    if name == "tenants":
+        return f"tenants is no key: each tenant has a table of its own, [{TENANTS_SECTION}.NAME]."
+    return values.describe_unknown_key(name, KEYS)
 
 
 def describe_misplaced(name: str, variable: str) -> str:
@@ -239,12 +268,23 @@ def read_value(key: Key, name: str, value: Any, problems: list[str]) -> Any:
         return None
 
 
-def _compose_message(problems: Sequence[str]) -> str:
+def refuse(problems: Sequence[str], tenant_name: str | None = None) -> None:
+    """Nothing where there are no problems.
+
+    Raises:
+        ConfigurationError: one message with all of them, and where keys may be set.
+    """
+    if not problems:
+        return
     lines = "\n".join(f"  - {problem}" for problem in problems)
-    return (
-        f"The configuration does not work:\n{lines}\n"
-        f"Set keys in .dlt/config.toml (secrets in .dlt/secrets.toml) under [{SECTION}], or in the environment, "
-        f"for example as {environment_name('tenant')}. `cockpit check` shows which files were read."
+    begins, place = "The configuration does not work:", f"[{SECTION}]"
+    if tenant_name is not None:
+        begins = f"The configuration of tenant {tenant_name} does not work:"
+        place = f"[{TENANTS_SECTION}.{tenant_name}], what holds for all tenants under [{SECTION}]"
+    raise ConfigurationError(
+        f"{begins}\n{lines}\n"
+        f"Set keys in .dlt/config.toml (secrets in .dlt/secrets.toml) under {place}, or in the environment, "
+        f"for example as {environment_name('tenant', tenant_name)}. `cockpit check` shows which files were read."
     )
 
 

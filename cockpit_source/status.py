@@ -199,6 +199,28 @@ def read_status(
         return _read(Warehouse(pipeline, copy=copy), tenant_key, common, runs, oldest, limit)
 
 
+def read_tenants(pipeline: dlt.Pipeline) -> list[str]:
+    """The keys of the tenants that were ever loaded into the dataset of `pipeline`, in order.
+
+    Raises:
+        WarehouseError: as `read_status`.
+    """
+    try:
+        return _read_tenants(Warehouse(pipeline))
+    except WarehouseBusy:
+        copy = _find_copy(pipeline)
+        if copy is None:
+            raise
+        return _read_tenants(Warehouse(pipeline, copy=copy))
+
+
+def _read_tenants(warehouse: Warehouse) -> list[str]:
+    with warehouse.opened(read_only=True) as client:
+        if client is None or not client.has_table("runs"):
+            return []
+        return sorted(row["tenant"] for row in client.rows("SELECT DISTINCT tenant FROM {runs}"))
+
+
 def _find_copy(pipeline: dlt.Pipeline) -> Path | None:
     database = database_file(pipeline)
     copy = None if database is None else read_copy_path(database)

@@ -2,9 +2,9 @@
 
 `--only tables-page sources` writes docs/tables.md and the sources of the dbt package. A block stands between
 `<!-- name -->` and `<!-- /name -->`. Blocks: `tables`, `settings`, `deletion-settings`, `marts`, `mart-columns` and
-`measures` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user sees), `deletions` and
-`deletions-by-hand` (a plan of deletions carried out on the sandbox), and what the scripts in
-benchmarks/ print, a few minutes each: `compare` (`compare_loads.py`), `bench` (`load_scale.py`),
+`measures` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user sees), `tenants` (a
+load of several), `deletions` and `deletions-by-hand` (a plan of deletions carried out on the sandbox), and what the
+scripts in benchmarks/ print, a few minutes each: `compare` (`compare_loads.py`), `bench` (`load_scale.py`),
 `startup`, `throttled`, `marts-scale`, `cost-model` and `million` (`million_rows.py`); `kills` (tests/prove_kills.py)
 takes half an hour.
 """
@@ -30,11 +30,13 @@ from pathlib import Path
 from typing import Any
 
 import mart_documents
+import tenant_documents
 
 from cockpit_source.deletions import settings as deletion_settings
 from cockpit_source.deletions.ledger_tables import LEDGER_DATASET, LEDGER_TABLES, LedgerTable
 from cockpit_source.settings import KEYS, Key
 from cockpit_source.tables import REFERENCE_TABLES, TABLES, Column, Table
+from cockpit_source.tenants import DATASET_KEYS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -50,7 +52,8 @@ def render_settings(keys: Mapping[str, Key] = KEYS) -> str:
     for name, key in keys.items():
         default = "" if key.default is None else f"`{key.default}`"
         secret = " (in secrets.toml)" if key.secret else ""
-        lines.append(f"| `{name}` | {key.valid}{secret} | {default} |")
+        shared = " (one for all tenants)" if keys is KEYS and name in DATASET_KEYS else ""
+        lines.append(f"| `{name}` | {key.valid}{secret}{shared} | {default} |")
     return "\n".join(lines)
 
 
@@ -317,6 +320,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "settings": render_settings,
     "demo": run_demo,
     "walkthrough": run_walkthrough,
+    "tenants": tenant_documents.run_tenants,
     "deletions": run_deletions,
     "deletion-settings": partial(render_settings, deletion_settings.KEYS),
     "deletions-by-hand": run_deletions_by_hand,

@@ -15,6 +15,7 @@ from document_support import without_what_changes
 from support import INSTANCE, Inventory, new_id
 
 from cockpit_source import hooks
+from cockpit_source.configuration import configured_tenants, open_project, resolve_settings
 from cockpit_source.demo import run_demo
 from cockpit_source.price_list import parse_price_list
 from cockpit_source.sandbox import CSP_CLIENT, Sandbox
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
 import mart_documents
+import tenant_documents
 import update_readme
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -61,6 +63,30 @@ def test_no_block_of_the_readme_waits_to_be_filled() -> None:
 def test_walkthrough_of_the_readme_is_what_a_new_user_sees() -> None:
     printed = update_readme.run_walkthrough()
     assert without_what_changes(update_readme.read_block("walkthrough", TEXT)) == without_what_changes(printed)
+
+
+def test_load_of_many_tenants_in_the_readme_is_what_it_prints() -> None:
+    def compare(block: str) -> list[str]:
+        """Without seconds, and the blanks that make columns of them."""
+        return re.sub(r"\d+\.\d\b", "SECONDS", without_what_changes(block)).split()
+
+    assert compare(update_readme.read_block("tenants", TEXT)) == compare(tenant_documents.run_tenants())
+
+
+def test_settings_of_many_tenants_in_the_readme_work(tmp_path: Path) -> None:
+    """With what a reader fills in."""
+    (tmp_path / ".dlt").mkdir()
+    for name in ("config.toml", "secrets.toml"):
+        text = update_readme.read_code(f"tenants-{name}").replace('"..."', '"filled in"')
+        (tmp_path / ".dlt" / name).write_text(text, encoding="utf-8")
+    open_project(tmp_path)
+    read = [resolve_settings(name) for name in configured_tenants()]
+    assert [
+        (one.tenant_key, one.scopes.origin, one.max_requests_per_second, one.max_drop_scopes) for one in read
+    ] == [
+        ("portal.north.example", "discover", 50, 10),
+        ("portal.south.example", "file", 50, 50),
+    ]
 
 
 def test_path_of_the_readme_works_word_for_word(sandbox: Sandbox, tmp_path: Path) -> None:

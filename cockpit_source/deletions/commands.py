@@ -253,7 +253,10 @@ def log(
 def _open_pipeline(project: Path | None, database: Path | None, destination: str, dataset: str) -> dlt.Pipeline:
     enter_project(project)
     from cockpit_source.configuration import resolve_tenant_key
+    from cockpit_source.deletions.settings import refuse_many_tenants
     from cockpit_source.pipeline import create_pipeline
+
+    refuse_many_tenants()
 
     return create_pipeline(resolve_tenant_key(), destination=destination, database=database, dataset=dataset)
 

@@ -15,10 +15,12 @@ from cockpit_source.configuration import (
     configured_value,
     find_misplaced_secrets,
     project_folder,
+    refuse_tenants,
     resolve_settings,
 )
 from cockpit_source.errors import ConfigurationError, DeletionRefused
 from cockpit_source.settings import SECTION, Key, Settings, describe_misplaced, read_value
+from cockpit_source.tenants import DELETIONS_NEED_ONE, DELETIONS_NEXT_STEP
 
 DELETIONS_SECTION = f"{SECTION}.deletions"
 # set to anything, or to nothing, it stops an apply before its next deletion
@@ -93,6 +95,7 @@ def resolve_deletion_settings(*, needs_list: bool = True, **overrides: Any) -> D
         DeletionRefused: the deletions are not enabled.
         ConfigurationError: keys are wrong, missing or unknown; one message names all of them.
     """
+    refuse_many_tenants()
     given = {name: value for name, value in overrides.items() if value is not None}
     raw = {name: configured_value(f"{DELETIONS_SECTION}.{name}") for name in KEYS} | given
     problems = [values.describe_unknown_key(name, KEYS) for name in sorted(_find_unknown(given))]
@@ -114,6 +117,15 @@ def resolve_deletion_settings(*, needs_list: bool = True, **overrides: Any) -> D
     if problems:
         raise ConfigurationError(_compose_message(problems))
     return _assemble(read)
+
+
+def refuse_many_tenants() -> None:
+    """Make sure that the project is about one tenant.
+
+    Raises:
+        ConfigurationError: it has several.
+    """
+    refuse_tenants(DELETIONS_NEED_ONE.capitalize(), DELETIONS_NEXT_STEP)
 
 
 def environment_name(name: str) -> str:

@@ -99,13 +99,19 @@ def refresh_locked(
     require_tables(pipeline)
     reference = load_reference_data(pipeline, settings, lock=lock)
     marts = create_marts(pipeline, options)
-    prices, warnings = None, []
-    if any(table.rows for table in reference.tables if table.name == "sku_prices"):
-        try:
-            prices = read_price_reach(pipeline, settings.tenant_key, with_paid=with_paid)
-        except WarehouseError as error:
-            # the marts are there all the same
-            warnings.append(f"How far the prices reach was not counted. {error}")
-    if prices and prices.warning:
-        warnings.append(prices.warning)
-    return MartsResult(reference, marts, prices, tuple(warnings), round(time.monotonic() - began, 3))
+    prices, warnings = count_prices(pipeline, settings.tenant_key, reference, with_paid=with_paid)
+    return MartsResult(reference, marts, prices, warnings, round(time.monotonic() - began, 3))
+
+
+def count_prices(
+    pipeline: dlt.Pipeline, tenant_key: str, reference: ReferenceResult, *, with_paid: bool
+) -> tuple[PriceReach | None, tuple[str, ...]]:
+    """How far the prices of the tenant reach, None where it has none, and what somebody should read about it."""
+    if not any(table.rows for table in reference.tables if table.name == "sku_prices"):
+        return None, ()
+    try:
+        prices = read_price_reach(pipeline, tenant_key, with_paid=with_paid)
+    except WarehouseError as error:
+        # the marts are there all the same
+        return None, (f"How far the prices reach was not counted. {error}",)
+    return prices, (prices.warning,) if prices and prices.warning else ()

@@ -1,5 +1,6 @@
 """Sign-in: the token endpoint in the manner of Microsoft Entra, and the check of tokens at the API."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 from uuid import uuid4
@@ -9,7 +10,7 @@ from starlette.responses import Response
 
 from cockpit_source.sandbox.answers import Refused, header, json_answer
 from cockpit_source.sandbox.breakage import fault_answer
-from cockpit_source.sandbox.credentials import API_CLIENTS, TOKEN_SCOPE, ApiClient
+from cockpit_source.sandbox.credentials import TOKEN_SCOPE, ApiClient
 from cockpit_source.sandbox.state import Sandbox
 
 
@@ -20,7 +21,7 @@ async def give_token(request: Request) -> Response:
     if fault:
         return fault_answer(fault, request, sandbox)
     form = dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
-    client = _check_form(form)
+    client = _check_form(form, sandbox.api_clients)
     request.state.logged.client_id = client.id
     seconds = int(sandbox.tokens.lifetime_seconds)
     return json_answer(
@@ -49,7 +50,7 @@ def authenticate(request: Request, sandbox: Sandbox) -> ApiClient:
     return client
 
 
-def _check_form(form: dict[str, str]) -> ApiClient:
+def _check_form(form: dict[str, str], clients: Mapping[str, ApiClient]) -> ApiClient:
     for name in ("grant_type", "client_id", "client_secret", "scope"):
         if not form.get(name):
             text = f"AADSTS900144: The request body must contain the following parameter: '{name}'."
@@ -57,7 +58,7 @@ def _check_form(form: dict[str, str]) -> ApiClient:
     if form["grant_type"] != "client_credentials":
         text = f"AADSTS70003: The app requested an unsupported grant type '{form['grant_type']}'."
         raise Refused(_entra_error(400, "unsupported_grant_type", 70003, text))
-    client = API_CLIENTS.get(form["client_id"])
+    client = clients.get(form["client_id"])
     if client is None:
         text = f"AADSTS700016: Application with identifier '{form['client_id']}' was not found in the directory."
         raise Refused(_entra_error(400, "unauthorized_client", 700016, text))

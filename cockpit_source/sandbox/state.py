@@ -9,7 +9,7 @@ from typing import Unpack
 
 from starlette.responses import Response
 
-from cockpit_source.sandbox.credentials import TOKEN_PATH, Tokens
+from cockpit_source.sandbox.credentials import API_CLIENTS, TOKEN_PATH, Tokens
 from cockpit_source.sandbox.deletions import Deletions
 from cockpit_source.sandbox.directory import Directory
 from cockpit_source.sandbox.faults import Faults
@@ -49,6 +49,8 @@ class Sandbox(Settings):
         self.directory = Directory(self.tenant)
         self.deletions = Deletions(lambda: self.deletion_delay_seconds)
         self.faults = faults or Faults()
+        # those that may sign in, by their id
+        self.api_clients = dict(API_CLIENTS)
         self.tokens = Tokens(token_lifetime_seconds)
         self.log = RequestLog(logged_requests)
         self.rate_limit = RateLimit()

@@ -11,10 +11,10 @@ from cockpit_source.command_options import AsJson, Database, Dataset, Destinatio
 
 def add_maintain_command(app: typer.Typer) -> None:
     """Add it to `app`."""
-    app.command(name="maintain", epilog="Example: cockpit maintain --destination ducklake --keep-days 30")(_maintain)
+    app.command(epilog="Example: cockpit maintain --destination ducklake --keep-days 30")(maintain)
 
 
-def _maintain(
+def maintain(
     project: Project = None,
     database: Database = None,
     destination: Destination = "duckdb",
@@ -42,14 +42,16 @@ def _maintain(
     Exit codes: 0 done, 2 configuration or usage, 6 on DuckDB, a load is running or the database is in use.
     """
     enter_project(project)
-    from cockpit_source.configuration import resolve_tenant_key
-    from cockpit_source.maintain import maintain
+    from cockpit_source import maintain as maintenance
+    from cockpit_source.configuration import pick_tenants, resolve_tenant_key
     from cockpit_source.maintain_report import print_maintenance
     from cockpit_source.pipeline import create_pipeline
     from cockpit_source.report import create_console
 
-    pipeline = create_pipeline(resolve_tenant_key(), destination=destination, database=database, dataset=dataset)
-    result = maintain(pipeline, keep_days=keep_days, delete_orphans=delete_orphans)
+    # the pipeline of any tenant: all of them are in the dataset
+    tenant_key = resolve_tenant_key(*pick_tenants(None)[:1])
+    pipeline = create_pipeline(tenant_key, destination=destination, database=database, dataset=dataset)
+    result = maintenance.maintain(pipeline, keep_days=keep_days, delete_orphans=delete_orphans)
     if as_json:
         create_console().print_json(data=result.to_dict())
     else:

@@ -38,7 +38,10 @@ HEADER = "customer_id,provider_instance_id,reseller_id\n"
 LINES = "".join(f"{customer},{instance},\n" for customer, instance, _ in (A, B))
 FIRST_ROWS = {A: [sku("e3", 25, 22), sku("e5", 5, 5)], B: [sku("e3", 7, 1)]}
 LATER_ROWS = {A: [sku("e3", 30, 22)], B: [sku("e3", 7, 1), sku("p1", 2, 2)]}
-COMMANDS = ("check", "scopes", "load", "status", "marts", "report", "export", "prune", "dashboard", "sandbox", "demo")
+COMMANDS = (
+    *("check", "scopes", "load", "status", "marts", "report", "export", "prune", "maintain", "dashboard", "sandbox"),
+    "demo",
+)
 WRONG_SECRET = "hunter-two"
 
 

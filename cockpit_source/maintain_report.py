@@ -23,7 +23,7 @@ def print_maintenance(result: Maintenance, console: Console) -> None:
         console.print(f"CHECKPOINT: {before / _MIB:.1f} MiB of file and log before, {after / _MIB:.1f} MiB after.")
         console.print(
             "The log is written into the file. Space of rows that were deleted is used again by the next rows; the "
-            "file itself shrinks only when it is copied anew, as its read copy is after every load.",
+            "file itself does not shrink.",
             soft_wrap=True,
         )
 

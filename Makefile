@@ -36,6 +36,8 @@ prove: $(READY) mutate  ## what takes long to prove: guards, a throttled load, t
 	$(BIN)/python benchmarks/throttled.py --against --strict
 	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000
 	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000 --destination postgres
+	$(BIN)/python tests/prove_shards.py --trials 20 --destination postgres
+	$(BIN)/python tests/prove_shards.py --trials 20 --destination ducklake
 	$(BIN)/python tests/prove_deletions.py --trials 100
 	$(BIN)/python tests/prove_deletions.py --trials 100 --destination postgres
 

@@ -38,6 +38,7 @@ prove: $(READY) mutate  ## what takes long to prove: guards, a throttled load, t
 	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000 --destination postgres
 	$(BIN)/python tests/prove_shards.py --trials 20 --destination postgres
 	$(BIN)/python tests/prove_shards.py --trials 20 --destination ducklake
+	$(BIN)/python tests/prove_dagster.py
 	$(BIN)/python tests/prove_deletions.py --trials 100
 	$(BIN)/python tests/prove_deletions.py --trials 100 --destination postgres
 
@@ -53,6 +54,7 @@ bench: $(READY)  ## the load beside what one would write instead, a small load, 
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/throttled.py
 	$(BIN)/python benchmarks/marts_scale.py
+	$(BIN)/python benchmarks/move_history.py
 	$(BIN)/python benchmarks/million_rows.py
 
 readme: $(READY)  ## fill in what README.md takes from the code and from runs

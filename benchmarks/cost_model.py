@@ -171,7 +171,7 @@ def measure_tabs(checks: Checks) -> Tabs:
 
 def print_days(engines: Mapping[str, Engine], tabs: Tabs, changed: float, checks: Checks) -> None:
     """A line for each number of scopes, rate and warehouse, the simulated day beside the formula."""
-    print(f"\n  {'scopes':>9} {'API':>7}  {'warehouse':<10} {'hours':>7}  bounded by")
+    print(f"\n  {'scopes':>9} {'API':>7}  {'warehouse':<10} {'minutes':>8}  bounded by")
     disagree = 0.0
     for scopes in DAYS:
         for rate in RATES:
@@ -183,7 +183,7 @@ def print_days(engines: Mapping[str, Engine], tabs: Tabs, changed: float, checks
                 disagree = max(disagree, abs(seconds / day.seconds - 1))
                 by = "loading" if by_warehouse else "the API" if speed == rate else "one reader"
                 by += ": longer than a day" if day.seconds > 86_400 else ""
-                print(f"  {scopes:>9,} {rate:>5,}/s  {ENGINES[name]:<10} {day.seconds / 3600:>7.2f}  {by}")
+                print(f"  {scopes:>9,} {rate:>5,}/s  {ENGINES[name]:<10} {day.seconds / 60:>8,.1f}  {by}")
     print(f"  simulated day against the formula: at most {disagree:.0%} apart")
     if disagree > TOLERANCE:
         checks.off.append("the simulated day")

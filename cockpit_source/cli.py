@@ -18,6 +18,7 @@ from cockpit_source.deletions.commands import deletions_app
 from cockpit_source.errors import CockpitError, ConfigurationError, DeletionRefused
 from cockpit_source.maintain_command import add_maintain_command
 from cockpit_source.mart_commands import add_mart_commands
+from cockpit_source.move_command import add_move_command
 from cockpit_source.redaction import describe_defect
 from cockpit_source.upkeep_commands import add_upkeep_commands
 
@@ -314,6 +315,7 @@ def load(
 add_upkeep_commands(app)
 add_mart_commands(app)
 add_maintain_command(app)
+add_move_command(app)
 
 
 @app.command(epilog="Example: cockpit sandbox --latency-ms 20 --fault throttle=0.1")

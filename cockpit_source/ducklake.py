@@ -38,16 +38,28 @@ def install_extensions(credentials: Any) -> None:
             _install(connection, name)
 
 
+def install_postgres_extension(connection: duckdb.DuckDBPyConnection) -> None:
+    """Put what reads and writes PostgreSQL where DuckDB looks for it; quick when it is there.
+
+    Raises:
+        ConfigurationError: it is neither installed nor in a package, or its folder cannot be written.
+    """
+    for name in _find_missing(connection, ["postgres_scanner"]):
+        _install(connection, name, "A move to PostgreSQL", "move")
+
+
 def _find_missing(connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -> list[str]:
     rows = connection.execute("SELECT extension_name FROM duckdb_extensions() WHERE installed").fetchall()
     installed = {name for (name,) in rows}
     return [name for name in names if name not in installed]
 
 
-def _install(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+def _install(
+    connection: duckdb.DuckDBPyConnection, name: str, what: str = "DuckLake", extra: str = "ducklake"
+) -> None:
     path = _find_packaged(name)
     if path is None:
-        raise ConfigurationError(_describe_missing(name))
+        raise ConfigurationError(_describe_missing(name, what, extra))
     try:
         connection.execute(f"INSTALL '{str(path).replace(chr(39), chr(39) * 2)}'")
     except duckdb.Error as error:
@@ -68,12 +80,10 @@ def _find_packaged(name: str) -> Path | None:
     return None
 
 
-def _describe_missing(name: str) -> str:
+def _describe_missing(name: str, what: str, extra: str) -> str:
     if name in _IN_OUR_EXTRA:
-        install = 'Install it from the clone: pip install -c constraints.txt ".[ducklake]"'
+        install = f'Install it from the clone: pip install -c constraints.txt ".[{extra}]"'
     else:
         package = f"duckdb-extension-{name.replace('_', '-')}"
         install = f'Install it: pip install "{package}=={duckdb.__version__}"'
-    return (
-        f"DuckLake needs the DuckDB extension {name} for DuckDB {duckdb.__version__}, which is not there. {install}"
-    )
+    return f"{what} needs the DuckDB extension {name} for DuckDB {duckdb.__version__}, which is not there. {install}"

@@ -1,12 +1,12 @@
 """Fills the blocks of README.md and pages in docs/ that come from code or runs: `make readme`, or `--only demo`.
 
 `--only tables-page sources` writes docs/tables.md and the sources of the dbt package. A block stands between
-`<!-- name -->` and `<!-- /name -->`. Blocks: `tables`, `settings`, `deletion-settings`, `marts`, `mart-columns` and
-`measures` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user sees), `tenants` (a
-load of several), `deletions` and `deletions-by-hand` (a plan of deletions carried out on the sandbox), and what the
-scripts in benchmarks/ print, a few minutes each: `compare` (`compare_loads.py`), `bench` (`load_scale.py`),
-`startup`, `throttled`, `marts-scale`, `cost-model` and `million` (`million_rows.py`); `kills` (tests/prove_kills.py)
-takes half an hour.
+`<!-- name -->` and `<!-- /name -->`. Blocks: `tables`, `settings`, `deletion-settings`, `marts`, `mart-columns`,
+`measures` and `ledger.sql` (from the code), `demo` (what `cockpit demo` prints), `walkthrough` (what a new user
+sees), `tenants` (a load of several), `deletions` and `deletions-by-hand` (a plan of deletions carried out on the
+sandbox), and what the scripts in benchmarks/ print, a few minutes each: `compare` (`compare_loads.py`), `bench`
+(`load_scale.py`), `startup`, `throttled`, `marts-scale`, `cost-model`, `move` (`move_history.py`) and `million`
+(`million_rows.py`); `kills` (tests/prove_kills.py) takes half an hour.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ledger_documents
 import mart_documents
 import tenant_documents
 
@@ -43,6 +44,7 @@ README = ROOT / "README.md"
 TABLES_PAGE = ROOT / "docs" / "tables.md"
 DELETIONS_PAGE = ROOT / "docs" / "deletions.md"
 MARTS_PAGE = ROOT / "docs" / "marts.md"
+POSTGRESQL_PAGE = ROOT / "docs" / "postgresql.md"
 COST_PAGE = ROOT / "docs" / "cost-model.md"
 
 
@@ -324,11 +326,13 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "deletions": run_deletions,
     "deletion-settings": partial(render_settings, deletion_settings.KEYS),
     "deletions-by-hand": run_deletions_by_hand,
+    "ledger.sql": ledger_documents.render_ledger_sql,
     "compare": partial(run_script, "benchmarks/compare_loads.py"),
     "bench": partial(run_script, "benchmarks/load_scale.py"),
     "startup": partial(run_script, "benchmarks/startup.py"),
     "throttled": partial(run_script, "benchmarks/throttled.py"),
     "marts-scale": partial(run_script, "benchmarks/marts_scale.py"),
+    "move": partial(run_script, "benchmarks/move_history.py"),
     "cost-model": partial(run_script, "benchmarks/cost_model.py"),
     "million": partial(run_script, "benchmarks/million_rows.py"),
     "marts": mart_documents.render_mart_list,
@@ -346,6 +350,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 PAGES = {
     "deletion-settings": DELETIONS_PAGE,
     "deletions-by-hand": DELETIONS_PAGE,
+    "ledger.sql": POSTGRESQL_PAGE,
     "mart-columns": MARTS_PAGE,
     "cost-model": COST_PAGE,
     "measures": MARTS_PAGE,

@@ -39,8 +39,21 @@ LINES = "".join(f"{customer},{instance},\n" for customer, instance, _ in (A, B))
 FIRST_ROWS = {A: [sku("e3", 25, 22), sku("e5", 5, 5)], B: [sku("e3", 7, 1)]}
 LATER_ROWS = {A: [sku("e3", 30, 22)], B: [sku("e3", 7, 1), sku("p1", 2, 2)]}
 COMMANDS = (
-    *("check", "scopes", "load", "status", "marts", "report", "export", "prune", "maintain", "dashboard", "sandbox"),
-    "demo",
+    *(
+        "check",
+        "scopes",
+        "load",
+        "status",
+        "marts",
+        "report",
+        "export",
+        "prune",
+        "maintain",
+        "move",
+        "dashboard",
+        "sandbox",
+        "demo",
+    ),
 )
 WRONG_SECRET = "hunter-two"
 

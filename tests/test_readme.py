@@ -157,7 +157,7 @@ def test_hook_of_the_readme_has_the_members_of_the_code(inventory: Inventory) ->
 
 
 def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
-    folders = [ROOT / "cockpit_source" / name for name in (".", "dashboard", "deletions")]
+    folders = [ROOT / "cockpit_source" / name for name in (".", "dashboard", "deletions", "move")]
     code = "".join(path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.glob("*.py")))
     # a message that is written over several lines reads as one
     joined = re.sub(r'"\s*\n\s*f?"', "", code)

@@ -1,4 +1,4 @@
-"""`cockpit deletions plan | show | apply | verify | mend | log`. Imports what it needs when a command runs."""
+"""`cockpit deletions plan | show | apply | verify | mend | move | log`. Imports what it needs when a command runs."""
 
 from __future__ import annotations
 
@@ -223,6 +223,41 @@ def mend(
     with open_ledger(pipeline, project_folder()) as ledger:
         count = ledger.mend(at=datetime.now(UTC), actor=_actor())
     typer.echo(f"{count} records were copied." if count else "The two stores do not differ.")
+
+
+@deletions_app.command(
+    epilog="Example: cockpit deletions move --from license_inventory.duckdb --destination postgres"
+)
+def move(
+    destination: Annotated[
+        str, typer.Option(help="Where to: postgres, configured as dlt wants it.", show_default=False)
+    ],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="DuckDB file of the inventory; by default license_inventory.duckdb in the project folder."
+        ),
+    ] = None,
+    project: Project = None,
+    dataset: Dataset = "cockpit",
+) -> None:
+    """Move the ledger that lies beside a DuckDB file to PostgreSQL, with every record as it is. Calls no API.
+
+    The old one stays, gets a last record that says where it went, and takes no more. Run it again after a kill.
+
+    Exit codes: 0 moved, 2 configuration or usage, 4 refused, 6 in use.
+    """
+    pipeline = _open_pipeline(project, None, destination, dataset)
+    from cockpit_source.configuration import project_folder
+    from cockpit_source.deletions.ledger_move import move_ledger
+    from cockpit_source.deletions.ledger_place import ledger_place, place_beside
+    from cockpit_source.pipeline import locate_database
+
+    old, new = place_beside(locate_database(source, dataset)), ledger_place(pipeline)
+    count = move_ledger(old, new, project_folder(), at=datetime.now(UTC), actor=_actor())
+    typer.echo(
+        f"The ledger goes on at {new.location}, with {count} records. Its file is {new.file_in(project_folder())}."
+    )
 
 
 @deletions_app.command(epilog="Example: cockpit deletions log --json > ledger.json")

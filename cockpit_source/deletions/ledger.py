@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from cockpit_source.lock import file_lock
 __all__ = ["KINDS", "Kind", "Ledger", "LedgerRecord", "open_ledger", "open_ledger_at"]
 
 DIFFERS = "ledger_differs"
+# the last record of a ledger beside a DuckDB file that goes on in PostgreSQL
+MOVED = "moved"
 _NUMBERED = (DELETION_PLANS, DELETION_EVENTS)
 # of a reader, while a writer is between the two stores
 _LOOKS = 4
@@ -68,6 +70,7 @@ class Ledger:
             ValueError, TypeError: the record could not be stored; nothing was written.
         """
         self._require_writable()
+        self._require_here()
         self.require_equal()
         if kind == "plan" and any(record.plan_id == plan_id for record in self.records if record.kind == "plan"):
             raise ValueError(f"the ledger holds a plan {plan_id} already")
@@ -186,6 +189,14 @@ class Ledger:
                 "again: opening it anew shows what was committed."
             )
 
+    def _require_here(self) -> None:
+        """Nothing is added to a ledger that was moved: its new place holds the same records, and goes on."""
+        if self._place.database is not None and self.records and self.records[-1].kind == MOVED:
+            raise LedgerUnavailable(
+                f"The ledger {self._place.location} was moved to {self.records[-1].body['to']}, where it goes on, so "
+                "nothing can be added to it here and nothing is sent. Give --destination postgres."
+            )
+
     def _differs(self, what: str) -> LedgerUnavailable:
         if self._comparison.remedy == "by_hand":
             advice = (
@@ -221,7 +232,7 @@ def open_ledger(pipeline: dlt.Pipeline, folder: Path, *, read_only: bool = False
 def open_ledger_at(place: LedgerPlace, folder: Path, *, read_only: bool = False) -> Iterator[Ledger]:
     """As `open_ledger`, with the place given."""
     path = place.file_in(folder)
-    with _held(path, read_only=read_only):
+    with nullcontext() if read_only else held_alone(path):
         store = open_store(place, read_only=read_only)
         try:
             ledger = Ledger(place, LedgerFile(path), store, read_only=read_only)
@@ -231,11 +242,13 @@ def open_ledger_at(place: LedgerPlace, folder: Path, *, read_only: bool = False)
 
 
 @contextmanager
-def _held(path: Path, *, read_only: bool) -> Iterator[None]:
-    """Hold the lock beside the file."""
-    if read_only:
-        yield
-        return
+def held_alone(path: Path) -> Iterator[None]:
+    """Hold the lock beside the file of a ledger.
+
+    Raises:
+        WarehouseBusy: another process holds it.
+        LedgerUnavailable: it cannot be locked.
+    """
     with ExitStack() as stack:
         try:
             stack.enter_context(file_lock(path.with_name(f"{path.name}.lock"), ANOTHER_IS_RUNNING))

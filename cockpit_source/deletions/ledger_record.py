@@ -27,6 +27,7 @@ Kind = Literal[
     "stopped",
     "finished",
     "mended",
+    "moved",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

@@ -135,12 +135,7 @@ class LedgerStore(ABC):
     def _create(self, tables: Sequence[LedgerTable]) -> None:
         self._run(f"CREATE SCHEMA IF NOT EXISTS {self._schema}", [()])
         for table in tables:
-            columns = [
-                f"{column.name} {_SQL_TYPES[column.type]}{'' if column.nullable else ' NOT NULL'}"
-                for column in table.columns
-            ]
-            key = f"PRIMARY KEY ({', '.join(table.key)})"
-            self._run(f"CREATE TABLE {self._qualify(table.name)} ({', '.join([*columns, key])})", [()])
+            self._run(define_table(table, self._qualify(table.name)), [()])
 
 
 class DuckDBStore(LedgerStore):
@@ -304,6 +299,15 @@ def open_store(place: LedgerPlace, *, read_only: bool) -> LedgerStore:
     if place.database is not None:
         return DuckDBStore(place, place.database, read_only=read_only)
     return PostgresStore(place, read_only=read_only)
+
+
+def define_table(table: LedgerTable, qualified_name: str) -> str:
+    """The statement that creates a table of the ledger, on DuckDB and PostgreSQL alike."""
+    columns = [
+        f"{column.name} {_SQL_TYPES[column.type]}{'' if column.nullable else ' NOT NULL'}" for column in table.columns
+    ]
+    key = f"PRIMARY KEY ({', '.join(table.key)})"
+    return f"CREATE TABLE {qualified_name} ({', '.join([*columns, key])})"
 
 
 def _with_times(row: Row, indexes: Sequence[int]) -> Row:

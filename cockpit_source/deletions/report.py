@@ -234,6 +234,8 @@ def describe_result(record: LedgerRecord) -> str:
             return f"{body.get('code')}: {description}"
         case "mended":
             return f"{_plural(body['records'], 'record')} copied from the {body['from']}"
+        case "moved":
+            return f"the ledger goes on at {body['to']}"
         case "finished":
             return ", ".join(f"{count} {state}" for state, count in body["results"].items())
     return description

@@ -37,6 +37,8 @@ prove: $(READY) mutate  ## what takes long to prove: guards, a throttled load, t
 	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000
 	$(BIN)/python tests/prove_kills.py --trials 100 --scopes 2000 --destination postgres
 	$(BIN)/python tests/prove_dask.py --trials 20
+	$(BIN)/python tests/prove_shards.py --trials 20 --destination postgres
+	$(BIN)/python tests/prove_shards.py --trials 20 --destination ducklake
 	$(BIN)/python tests/prove_dagster.py
 	$(BIN)/python tests/prove_deletions.py --trials 100
 	$(BIN)/python tests/prove_deletions.py --trials 100 --destination postgres

@@ -16,6 +16,7 @@ from rich.console import Console
 from cockpit_source.command_options import AsJson, Database, Dataset, Destination, Project, Tenants, enter_project
 from cockpit_source.deletions.commands import deletions_app
 from cockpit_source.errors import CockpitError, ConfigurationError, DeletionRefused
+from cockpit_source.maintain_command import add_maintain_command
 from cockpit_source.mart_commands import add_mart_commands
 from cockpit_source.move_command import add_move_command
 from cockpit_source.redaction import describe_defect
@@ -219,6 +220,10 @@ def load(
         str | None,
         typer.Option(help="Read on the workers of a Dask scheduler at this address, or local for two here."),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N|finish", help="Read part I of N of the list beside others; finish: after all."),
+    ] = None,
     as_json: AsJson = False,
     as_of: Annotated[datetime | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -240,10 +245,13 @@ def load(
     from cockpit_source.pipeline import create_pipeline
     from cockpit_source.progress import ProgressDisplay
     from cockpit_source.report import create_console, print_result
+    from cockpit_source.shards import FINISH, parse_shard
     from cockpit_source.stopping import StopRequest, stopping_on_signals
 
     moment = None if as_of is None else as_of.replace(tzinfo=as_of.tzinfo or UTC)
-    if names := _pick(tenant, "--accept-drop is for" if accept_drop else _list_of_one(scopes_file)):
+    one = "--shard is for" if shard else "--accept-drop is for" if accept_drop else _list_of_one(scopes_file)
+    names = _pick(tenant, one)
+    if names and shard is None:
         from cockpit_source.tenant_commands import load_all
 
         code = load_all(
@@ -261,8 +269,12 @@ def load(
             scopes_file=None if scopes_file is None else str(scopes_file.absolute()),
         )
         sys.exit(code)
-    settings = _resolve(scopes_file)
-    pipeline = create_pipeline(settings.tenant_key, destination=destination, database=database, dataset=dataset)
+    settings = _resolve(scopes_file, *names)
+    # any spelling of a shard is one pipeline
+    part = "" if shard in (None, FINISH) else str(parse_shard(shard or ""))
+    pipeline = create_pipeline(
+        settings.tenant_key, destination=destination, database=database, dataset=dataset, shard=part
+    )
     progress = LoadProgress()
     request = StopRequest()
     with (
@@ -279,13 +291,14 @@ def load(
                 accept_drop=accept_drop,
                 as_of=moment,
                 fresh=fresh,
+                shard=part or shard,
                 progress=progress,
                 stop_request=request,
                 fan_out=fan_out,
             )
         except NothingToRetry as nothing:
             if as_json:
-                create_console().print_json(data=describe(settings, nothing) | {"status": "nothing to retry"})
+                create_console().print_json(data=describe(settings, nothing) | {"status": nothing.status})
             else:
                 create_console().print(str(nothing), soft_wrap=True)
             sys.exit(nothing.exit_code)
@@ -309,6 +322,7 @@ def load(
 # here, for the order in --help
 add_upkeep_commands(app)
 add_mart_commands(app)
+add_maintain_command(app)
 add_move_command(app)
 
 

@@ -12,6 +12,7 @@ import dlt
 import pyarrow as pa
 
 from cockpit_source.configuration import configured_value
+from cockpit_source.lake_connections import reusing_connections
 
 _lock = threading.Lock()
 _options = ExitStack()
@@ -30,6 +31,7 @@ def loading(pipeline: dlt.Pipeline) -> Iterator[None]:
             _options.enter_context(dlt.config.values(_dlt_options(pipeline)))
             _options.enter_context(_frugal_arrow())
             _options.enter_context(_quiet_dlt())
+            _options.enter_context(reusing_connections(pipeline))
         _runs += 1
     try:
         yield

@@ -20,19 +20,27 @@ QUARANTINED = "quarantined"
 class DropGuard:
     """Holds drops back that exceed `max_scopes`, `max_percent` of the scopes that held licences, and `accepted`.
 
-    `accepted` is what the person who runs the load has looked at (`--accept-drop`).
+    `accepted` is what the person who runs the load has looked at (`--accept-drop`). A guard that is not `final` is
+    that of a shard, which knows only a part of the list: it holds all drops back for the run that ends the shards.
     """
 
     max_scopes: int
     max_percent: float
     accepted: int = 0
+    is_final: bool = True
 
     @classmethod
     def of(cls, settings: Settings, accepted: int = 0) -> DropGuard:
         return cls(settings.max_drop_scopes, settings.max_drop_percent, accepted)
 
+    @classmethod
+    def of_shard(cls) -> DropGuard:
+        return cls(0, 0.0, is_final=False)
+
     def holds_back(self, count: int, holding: int) -> bool:
         """Whether `count` drops are too many where `holding` scopes of the list held licences."""
+        if not self.is_final:
+            return count > 0
         return count > self.max_scopes and 100 * count > self.max_percent * holding and count > self.accepted
 
 
@@ -52,6 +60,16 @@ class Drops:
     @property
     def are_held_back(self) -> bool:
         return self.guard.holds_back(self.emptied + self.unlisted, self.holding)
+
+    @property
+    def are_guarded(self) -> bool:
+        """Whether they are held back because they are too many."""
+        return self.are_held_back and self.guard.is_final
+
+    @property
+    def waiting(self) -> int:
+        """Emptied scopes of a shard, about which the run that ends the shards decides."""
+        return 0 if self.guard.is_final else self.emptied
 
     def describe(self) -> str:
         """What was held back, why, and how to accept it."""
@@ -82,11 +100,14 @@ def count_drops(guard: DropGuard, scope_list: ScopeList, held_batches: Sequence[
     return Drops(guard, emptied, unlisted, scope_list.count_holding())
 
 
-def quarantine(batch: pa.Table) -> pa.Table:
+def quarantine(batch: pa.Table, drops: Drops) -> pa.Table:
     """`batch`, rows as in the spool, with its empty scopes held back."""
     is_empty = pc.equal(batch["outcome"], "empty")
     held = pc.cast(pc.struct_field(batch["prior"], "held_licenses"), pa.string())
-    description = pc.binary_join_element_wise("the answer was empty, and the scope held ", held, " licence rows", "")
+    until = "" if drops.guard.is_final else "; the run that ends the shards decides"
+    description = pc.binary_join_element_wise(
+        "the answer was empty, and the scope held ", held, f" licence rows{until}", ""
+    )
     for name, value in (("outcome", QUARANTINED), ("error_type", "drop_guard"), ("error_description", description)):
         batch = _replace(batch, name, pc.if_else(is_empty, value, batch[name]))
     return batch

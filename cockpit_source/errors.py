@@ -17,6 +17,7 @@ CockpitError                 the message is written for the person who runs the 
 ├── DiscoveryFailed          discovery found nothing to load                  (exit 1)
 ├── ListUnavailable          the address of a list gives nothing: try again later (exit 1)
 ├── NothingToRetry           --retry-failed, and every scope was read        (exit 0)
+│   └── EmptyShard           no scope of the list falls into the shard       (exit 0)
 ├── RunStopped               the run ended before this call
 ├── DeletionRefused          a guard of the deletions: nothing was sent       (exit 4)
 │   └── LedgerUnavailable    their ledger cannot be written, or differs      (exit 4)
@@ -99,6 +100,13 @@ class NothingToRetry(CockpitError):
     """Every listed scope was read by the last run that held it."""
 
     exit_code = EXIT_ALL_READ
+    status = "nothing to retry"
+
+
+class EmptyShard(NothingToRetry):
+    """No scope of the list falls into the shard."""
+
+    status = "empty shard"
 
 
 class RunStopped(CockpitError):

@@ -21,14 +21,15 @@ import pyarrow.parquet as pq
 from cockpit_source.client import CockpitClient
 from cockpit_source.configuration import resolve_settings
 from cockpit_source.dlt_options import loading
-from cockpit_source.drop_guard import DropGuard, quarantine
-from cockpit_source.errors import CockpitError, NothingToRetry
+from cockpit_source.drop_guard import quarantine
+from cockpit_source.errors import CockpitError, ConfigurationError, NothingToRetry
 from cockpit_source.fetch import utc_now
 from cockpit_source.hooks import tell_after_run
+from cockpit_source.lake import one_committer
 from cockpit_source.load_result import LoadResult, UnreadScope
 from cockpit_source.pacing import Pacer
 from cockpit_source.packages import PackageLoader, SpooledBatch, abort_unfinished_package, collect_packages
-from cockpit_source.pipeline import work_folder
+from cockpit_source.pipeline import shard_of, work_folder
 from cockpit_source.publish import publish_pipeline
 from cockpit_source.reading import FanOut, LocalReading, Reading, ReadingJob
 from cockpit_source.recovery import Run, RunOpener
@@ -37,6 +38,7 @@ from cockpit_source.runner_lock import RunnerLock, one_runner
 from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.scopes import GOOD_OUTCOMES
 from cockpit_source.settings import Settings
+from cockpit_source.shards import FINISH, Shard, parse_shard
 from cockpit_source.spool import read_batch
 from cockpit_source.stopping import StopRequest
 from cockpit_source.warehouse import Warehouse, waiting_for_readers
@@ -68,6 +70,7 @@ def run_load(
     accept_drop: int = 0,
     as_of: datetime | None = None,
     fresh: bool = False,
+    shard: str | None = None,
     progress: LoadProgress | None = None,
     stop_request: StopRequest | None = None,
     fan_out: FanOut | None = None,
@@ -78,14 +81,16 @@ def run_load(
     the list is only a part, so that nothing is delisted; `retry_failed` reads only the scopes that the last run that
     held them did not read. `accept_drop`: so many scopes may lose all licences or leave the list without a question.
     `as_of` (UTC) dates the whole run, for simulated days. `fresh` starts a new run where the last was interrupted.
-    `stop_request` ends it early. `fan_out` reads elsewhere than in this process, see `reading`. The result
-    tells what became of the scopes, also when none could be read; its `exit_code` is that of `cockpit load`. At the
-    end `after_run_command` and `after_run_webhook` are told, where they are set.
+    `shard` such as "3/16" reads a part of the list beside other shards, with a pipeline that was created for it;
+    "finish", with the ordinary one and after all of them, reads what they did not, and decides about what left the
+    list or lost all licences. `stop_request` ends it early. `fan_out` reads elsewhere than in this process, see
+    `reading`. The result tells what became of the scopes, also when none could be read; its `exit_code` is that of
+    `cockpit load`. At the end `after_run_command` and `after_run_webhook` are told, where they are set.
 
     Raises:
-        ConfigurationError: settings, scope list or `as_of` do not work; nothing was read.
+        ConfigurationError: settings, scope list, `as_of` or `shard` do not work; nothing was read.
         DiscoveryFailed: discovery found nothing to load.
-        NothingToRetry: `retry_failed`, and every listed scope was read.
+        NothingToRetry: `retry_failed`, and every listed scope was read; EmptyShard: no scope falls into `shard`.
         SignInError: discovery had no usable token; later the result says so.
         WarehouseError: the destination cannot be used. What was read is in the spool; the next run loads it.
         WarehouseBusy: another run of the same pipeline, or another program, holds the database.
@@ -93,7 +98,8 @@ def run_load(
     settings = settings or resolve_settings()
     progress = progress or LoadProgress()
     as_of = as_of.astimezone(UTC) if as_of is not None else None
-    order = _Order(full_list, retry_failed, accept_drop, as_of, fresh, stop_request or StopRequest(), fan_out)
+    order = _Order(full_list, retry_failed, accept_drop, as_of, fresh, stop_request or StopRequest(), shard, fan_out)
+    _check_shard(pipeline, order)
     try:
         with nullcontext() if fan_out is None else fan_out.taking_turns():
             result = _run_once(pipeline, settings, order, progress)
@@ -116,7 +122,13 @@ class _Order:
     as_of: datetime | None
     fresh: bool
     stop_request: StopRequest
+    shard: str | None
     fan_out: FanOut | None = None
+
+    @property
+    def part(self) -> Shard | None:
+        """The part of the list that is read; None for all of it."""
+        return None if self.shard in (None, FINISH) else parse_shard(str(self.shard))
 
     def waiting(self) -> AbstractContextManager[None]:
         """While the context lasts, this run only waits for batches."""
@@ -127,18 +139,37 @@ class _Order:
         return self.as_of or utc_now()
 
 
+def _check_shard(pipeline: dlt.Pipeline, order: _Order) -> None:
+    part = order.part
+    if shard_of(pipeline) != str(part or ""):
+        raise ConfigurationError(
+            f"The pipeline was created for shard {shard_of(pipeline) or 'none'!r}, and the run is for "
+            f"{str(part or '') or 'none'!r}: give create_pipeline and run_load the same I/N, and for {FINISH} "
+            "create_pipeline none."
+        )
+    if order.shard is not None and (order.retry_failed or not order.full_list):
+        raise ConfigurationError(
+            "A shard is a part of the full list: leave out --retry-failed (finish reads what the shards did not) and "
+            "--scopes-file (name the file as scopes_file in the configuration)."
+        )
+    if part is not None and order.accept_drop:
+        raise ConfigurationError(f"A shard takes no licences away: --accept-drop goes with --shard {FINISH}.")
+
+
 def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progress: LoadProgress) -> LoadResult:
     began = time.monotonic()
     folder = work_folder(pipeline)
     warehouse = Warehouse(pipeline)
     with (
         loading(pipeline),
-        one_runner(pipeline) as lock,
+        one_runner(pipeline, order.part) as lock,
         waiting_for_readers(
             settings.lock_wait_seconds, progress.notes.append, lambda: order.stop_request.reason is not None
         ),
     ):
-        warehouse.check()
+        # where a lake is opened for the first time, this makes its catalogue
+        with one_committer(pipeline):
+            warehouse.check()
         if abort_unfinished_package(pipeline):
             progress.notes.append("Aborted a load package that was left unfinished; its rows are loaded anew.")
         pacer = Pacer(settings.max_requests_per_second, settings.max_concurrency)
@@ -148,6 +179,7 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
                 client,
                 warehouse,
                 retry_failed=order.retry_failed,
+                shard=order.part,
                 note=progress.notes.append,
                 show_stage=progress.show_stage,
             )
@@ -162,6 +194,7 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
                 as_of=order.as_of,
                 now=order.now,
                 note=progress.notes.append,
+                shard=order.shard,
             )
             run = opener.open(fresh=order.fresh)
             record = progress.record = run.open_record(settings)
@@ -182,7 +215,7 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
                 deadline=None if minutes is None else time.monotonic() + minutes * 60,
             )
             reading = _open_reading(job, order.fan_out)
-            guard = DropGuard.of(settings, order.accept_drop)
+            guard = run.guard(settings, order.accept_drop)
             loader = PackageLoader(
                 pipeline, run.facts, run.spool, run.scope_list, record, guard, progress.notes.append
             )
@@ -207,10 +240,11 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
             stop_reason=reading.stop_reason,
             sign_in_error=reading.sign_in_error,
             listing_problem=run.info.listing_problem,
-            is_full_list=order.full_list and not order.retry_failed,
+            is_full_list=order.full_list and not order.retry_failed and order.part is None,
+            shard=order.shard,
         )
         run.spool.remove()
-        if settings.refresh_marts:
+        if settings.refresh_marts and order.part is None:
             _refresh_marts(pipeline, settings, lock, progress)
         if settings.publish_read_copy:
             publish_pipeline(pipeline, wait_seconds=settings.lock_wait_seconds, note=progress.notes.append)
@@ -259,7 +293,7 @@ def _read_and_load(
 
 
 def _count_delisted(run: Run, record: RunRecord) -> int:
-    if not run.info.full_list:
+    if not run.facts.delists:
         return 0
     unlisted: int = pq.read_metadata(run.scope_list.unlisted_path).num_rows
     return unlisted - (record.drops.unlisted if record.drops and record.drops.are_held_back else 0)
@@ -271,7 +305,11 @@ def _read_unread(run: Run, record: RunRecord) -> list[UnreadScope]:
     held = set(run.spool.held_batches()) if record.drops and record.drops.are_held_back else set()
     for path in run.spool.batches():
         # of the others only what is shown, since every batch of the run is read here
-        table = quarantine(read_batch(path)) if path in held else pq.read_table(path, columns=_UNREAD_COLUMNS)
+        table = (
+            quarantine(read_batch(path), record.drops)
+            if record.drops and path in held
+            else pq.read_table(path, columns=_UNREAD_COLUMNS)
+        )
         left_out = pa.array([*GOOD_OUTCOMES, "skipped"])
         rows = table.filter(pc.invert(pc.is_in(table["outcome"], left_out))).select(_UNREAD_COLUMNS)
         unread += [UnreadScope(**row) for row in rows.slice(0, MAX_UNREAD_SHOWN - len(unread)).to_pylist()]

@@ -39,7 +39,7 @@ class LoadResult:
     `carried_on`: the run began in an earlier process that was interrupted. `stop_reason`: why it ended early, None
     when every scope was tried. `drops`: what lost all its licences, and whether the drop guard held it back.
     `listing_problem`: why discovery may lack scopes, None when it does not. `is_full_list`: the run was over all
-    scopes, not a part. `seconds` is wall time of this process.
+    scopes, not a part. `shard` as in `runs`. `seconds` is wall time of this process.
     """
 
     run_id: str
@@ -62,6 +62,7 @@ class LoadResult:
     drops: Drops | None = None
     listing_problem: str | None = None
     is_full_list: bool = True
+    shard: str | None = None
 
     @property
     def good(self) -> int:
@@ -71,7 +72,12 @@ class LoadResult:
     @property
     def guard_message(self) -> str | None:
         """What the drop guard held back and how to accept it, or None."""
-        return self.drops.describe() if self.drops is not None and self.drops.are_held_back else None
+        return self.drops.describe() if self.drops is not None and self.drops.are_guarded else None
+
+    @property
+    def waiting(self) -> int:
+        """Scopes of a shard that were read and are emptied: the run that ends the shards decides about them."""
+        return self.drops.waiting if self.drops is not None else 0
 
     @property
     def exit_code(self) -> int:
@@ -82,7 +88,7 @@ class LoadResult:
             return EXIT_FAILED
         if self.guard_message is not None:
             return EXIT_GUARDED
-        all_read = self.good == self.scopes_total and self.listing_problem is None
+        all_read = self.good + self.waiting == self.scopes_total and self.listing_problem is None
         return EXIT_ALL_READ if all_read else EXIT_SOME_NOT_READ
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,5 +99,6 @@ class LoadResult:
             None if self.drops is None else {"emptied": self.drops.emptied, "unlisted": self.drops.unlisted}
         )
         record["guard"] = self.guard_message
+        record["waiting"] = self.waiting
         record["exit_code"] = self.exit_code
         return record

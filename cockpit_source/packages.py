@@ -16,13 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from dlt.common.exceptions import DltException
+from dlt.extract import DltSource
 
 from cockpit_source.drop_guard import DropGuard, Drops, count_drops, quarantine
 from cockpit_source.errors import WarehouseRefused
+from cockpit_source.lake import is_shared_lake, one_committer
 from cockpit_source.listing_store import read_listed
 from cockpit_source.run_record import RunRecord
 from cockpit_source.scope_list import ScopeList
-from cockpit_source.source import PackagePart, RunFacts, package_source
+from cockpit_source.source import PackagePart, RunFacts, known_tables, package_source
 from cockpit_source.spool import Spool, fail_batch, read_batch, read_batches
 from cockpit_source.warehouse import Warehouse, describe_location, to_warehouse_error
 
@@ -103,6 +105,7 @@ class PackageLoader:
         self._guard = guard
         self._note = note
         self._has_opened = False
+        self._has_synced = False
         self.loaded = 0
 
     def load(self, batches: Sequence[Path]) -> None:
@@ -117,13 +120,13 @@ class PackageLoader:
         """Load the last package: with the emptied scopes, the delisted ones after a full list, and the final row."""
         self._record.is_interrupted = interrupted
         held = self._spool.held_batches()
-        drops = count_drops(self._guard, self._scope_list, held, full_list=self._facts.full_list)
+        drops = count_drops(self._guard, self._scope_list, held, full_list=self._facts.delists)
         self._record.count_drops(drops)
 
         def closing_parts() -> Iterator[PackagePart]:
             if not self._has_opened:
-                yield PackagePart(listed=read_listed(self._spool.folder))
-            if self._facts.full_list:
+                yield self._listed_part()
+            if self._facts.delists:
                 yield from _delisted_parts(self._scope_list.unlisted_path, self._record.started_at, drops)
             yield PackagePart(run=self._record.to_row(finished_at))
 
@@ -131,8 +134,11 @@ class PackageLoader:
 
     def _opening_parts(self) -> Iterator[PackagePart]:
         if not self._has_opened:
-            yield PackagePart(listed=read_listed(self._spool.folder))
+            yield self._listed_part()
             yield PackagePart(run=self._record.to_row(None))
+
+    def _listed_part(self) -> PackagePart:
+        return PackagePart(listed={} if self._facts.is_part else read_listed(self._spool.folder))
 
     def _load(self, batches: Sequence[Path], other_parts: Callable[[], Iterator[PackagePart]]) -> None:
         try:
@@ -185,15 +191,28 @@ class PackageLoader:
         results = (PackagePart(results=self._guarded(table)) for table in tables)
         try:
             with Warehouse(self._pipeline).held_open():
-                self._pipeline.run(package_source(chain(results, other_parts), self._facts))
+                self._run(package_source(chain(results, other_parts), self._facts, known_tables(self._pipeline)))
         except DltException as error:
             abort_unfinished_package(self._pipeline)
             raise to_warehouse_error(error, describe_location(self._pipeline)) from error
         self.loaded += 1
 
+    def _run(self, source: DltSource) -> None:
+        if not is_shared_lake(self._pipeline):
+            self._pipeline.run(source)
+            return
+        # as `run` does it, but only what commits waits for its turn
+        if not self._has_synced:
+            self._pipeline.sync_destination()
+            self._has_synced = True
+        self._pipeline.extract(source)
+        self._pipeline.normalize()
+        with one_committer(self._pipeline):
+            self._pipeline.load()
+
     def _guarded(self, table: pa.Table) -> pa.Table:
         drops = self._record.drops
-        return quarantine(table) if drops is not None and drops.are_held_back else table
+        return quarantine(table, drops) if drops is not None and drops.are_held_back else table
 
 
 def abort_unfinished_package(pipeline: dlt.Pipeline) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,18 @@ _POSTGRES_OPTIONS = {"work_mem": "256MB"}
 _RUNTIME_DEFAULTS = {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__INTERCEPT_SIGNALS": "false"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What the name of a pipeline was made of, as far as its hash does not tell."""
+
+    ordinary_name: str
+    shard: str
+
+
+# by name of the pipeline: the same for whoever makes it
+_origins: dict[str, _Origin] = {}
+
+
 def set_runtime_defaults() -> None:
     """Switch dlt's telemetry and its signal handlers off, unless the environment says otherwise."""
     for name, value in _RUNTIME_DEFAULTS.items():
@@ -62,8 +75,9 @@ def create_pipeline(
 
     `destination` is a dlt destination with its own configuration; `database` is the path of a DuckDB file. Without
     either, it is `destination.duckdb.credentials` of dlt's configuration, else `license_inventory.duckdb` in the
-    project folder. Its name is made of all of these, so that no other database or tenant ever meets its pending
-    packages or staging rows.
+    project folder. `shard` is the part of the scope list that the pipeline loads, such as 3/16, empty for all of it.
+    Its name is made of all of these, so that no other database, tenant or shard ever meets its pending packages or
+    staging rows.
 
     Raises:
         ConfigurationError: the destination is unknown or not configured, the dataset's name does not fit, the
@@ -88,8 +102,8 @@ def create_pipeline(
         # dlt 1.31 leaves it unset for nearly all databases, and would merge a table statement by statement
         options["supports_transactions"] = True
     location = str(configuration)
-    identity = "|".join((destination, location, dataset, tenant_key, shard))
-    suffix = hashlib.sha256(identity.encode()).hexdigest()[:10]
+    ordinary, suffix = (_to_suffix(destination, location, dataset, tenant_key, part) for part in ("", shard))
+    _origins[f"cockpit_{suffix}"] = _Origin(f"cockpit_{ordinary}", shard)
     try:
         return dlt.pipeline(
             pipeline_name=f"cockpit_{suffix}",
@@ -113,6 +127,18 @@ def create_pipeline(
         ) from error
 
 
+def shard_of(pipeline: dlt.Pipeline) -> str:
+    """The shard that `create_pipeline` was given for `pipeline`; empty for none."""
+    origin = _origins.get(pipeline.pipeline_name)
+    return origin.shard if origin else ""
+
+
+def ordinary_name(pipeline: dlt.Pipeline) -> str:
+    """The name that `pipeline` would have without its shard."""
+    origin = _origins.get(pipeline.pipeline_name)
+    return origin.ordinary_name if origin else pipeline.pipeline_name
+
+
 def locate_database(database: str | os.PathLike[str] | None, dataset: str) -> Path:
     """The DuckDB file that `create_pipeline` would load into, for what only reads its copy and needs no tenant.
 
@@ -127,6 +153,10 @@ def locate_database(database: str | os.PathLike[str] | None, dataset: str) -> Pa
 def work_folder(pipeline: dlt.Pipeline) -> Path:
     """The folder of the pipeline's spool: beside dlt's own, which dlt may wipe."""
     return Path(pipeline.pipelines_dir).absolute().parent / "cockpit_spool" / pipeline.pipeline_name
+
+
+def _to_suffix(*identity: str) -> str:
+    return hashlib.sha256("|".join(identity).encode()).hexdigest()[:10]
 
 
 def _check_strategies(destination: str, capabilities: DestinationCapabilitiesContext) -> None:

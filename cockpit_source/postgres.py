@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
+import time
 from importlib import import_module
 from typing import Any
 
 _CONNECT_SECONDS = 10
+_POLL_SECONDS = 0.05
 # halves of a key as pg_locks shows them
 _HALF = 0xFFFFFFFF
 
@@ -35,14 +38,30 @@ def connect(credentials: Any, purpose: str) -> Any:
     )
 
 
-def take_lock(connection: Any, key: int) -> str | None:
-    """Take the advisory lock `key` for the session, or tell who holds it."""
+def to_key(name: str) -> int:
+    """The key of the advisory lock of this name: a signed 64-bit number."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+
+
+def take_lock(connection: Any, key: int, *, shared: bool = False) -> str | None:
+    """Take the advisory lock `key` for the session, or tell who holds it. Several may hold it `shared`."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", (key,))
+        cursor.execute(f"SELECT pg_try_advisory_lock{'_shared' if shared else ''}(%s)", (key,))
         if cursor.fetchone() == (True,):
             return None
         cursor.execute(_HOLDER, _to_halves(key))
         return _describe_session(cursor.fetchone())
+
+
+def wait_for_lock(connection: Any, key: int) -> None:
+    """Take the advisory lock `key` for the session, once nobody else holds it."""
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", (key,))
+            if cursor.fetchone() == (True,):
+                return
+            # not in the server: a process that waits there cannot be stopped
+            time.sleep(_POLL_SECONDS)
 
 
 def holds_lock(connection: Any, key: int) -> bool:

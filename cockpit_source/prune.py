@@ -13,6 +13,7 @@ from typing import Any
 import dlt
 from rich.console import Console
 
+from cockpit_source.lake import one_committer
 from cockpit_source.pipeline import work_folder
 from cockpit_source.report import create_table
 from cockpit_source.runner_lock import one_runner
@@ -115,7 +116,7 @@ def prune(
     removable: list[Spool] = []
     kept: list[KeptSpool] = []
     with one_runner(pipeline):
-        with warehouse.opened(read_only=False) as opened:
+        with one_committer(pipeline), warehouse.opened(read_only=False) as opened:
             client = opened if opened is not None and opened.has_table("runs") else None
             if client is not None:
                 tables = _prune_tables(client, tenant_key, cutoff, dry_run=dry_run)

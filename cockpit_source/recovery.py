@@ -18,6 +18,8 @@ from cockpit_source.run_record import RunRecord, new_run_id
 from cockpit_source.scope_list import ScopeList
 from cockpit_source.scope_listing import ScopeLister
 from cockpit_source.settings import Settings
+from cockpit_source.shard_coverage import write_covered
+from cockpit_source.shards import FINISH, parse_shard
 from cockpit_source.source import RunFacts
 from cockpit_source.spool import SKIPPED, RunInfo, Spool, batch_results, to_batch
 from cockpit_source.warehouse import Warehouse
@@ -39,7 +41,17 @@ class Run:
     @property
     def facts(self) -> RunFacts:
         info = self.info
-        return RunFacts(info.run_id, info.tenant_key, full_list=info.full_list, boundary_timestamp=info.as_of)
+        return RunFacts(
+            info.run_id,
+            info.tenant_key,
+            full_list=info.full_list,
+            boundary_timestamp=info.as_of,
+            is_part=info.is_part,
+        )
+
+    def guard(self, settings: Settings, accepted: int = 0) -> DropGuard:
+        """What decides about scopes that lost all licences; `accepted` as in `DropGuard`."""
+        return DropGuard.of_shard() if self.info.is_part else DropGuard.of(settings, accepted)
 
     def open_record(self, settings: Settings) -> RunRecord:
         """The record of the run, with what its spool already holds."""
@@ -47,10 +59,13 @@ class Run:
         info = self.info
         record.start(
             self.scope_list,
-            full_list=info.full_list,
+            full_list=self.facts.delists,
             listing_problem=info.listing_problem,
             customers_listed=info.customers_listed,
+            shard=info.shard,
+            list_begun_at=info.list_begun_at,
         )
+        record.count_covered(self.scope_list.covered_path)
         record.count_spooled(self.spool.batches())
         return record
 
@@ -71,6 +86,7 @@ class RunOpener:
         as_of: datetime | None,
         now: Clock,
         note: Note,
+        shard: str | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._warehouse = warehouse
@@ -80,6 +96,8 @@ class RunOpener:
         self._full_list = full_list and not retry_failed
         self._retry_failed = retry_failed
         self._as_of = as_of
+        # as in `runs`
+        self._shard = shard
         self._now = now
         self._note = note
 
@@ -95,7 +113,7 @@ class RunOpener:
             SignInError: discovery has no usable token.
         """
         interrupted = self._find_interrupted()
-        if interrupted is not None and (fresh or self._retry_failed or not self._is_young(interrupted)):
+        if interrupted is not None and (fresh or self._retry_failed or not self._can_carry_on(interrupted)):
             self._close(interrupted)
             interrupted = None
         if interrupted is not None and self._is_same_discovery(interrupted):
@@ -129,9 +147,14 @@ class RunOpener:
             self._close(older)
         return found[-1] if found else None
 
-    def _is_young(self, run: Run) -> bool:
+    def _can_carry_on(self, run: Run) -> bool:
         # simulated days have no age; whether the day is the same is compared below
-        return run.info.as_of is not None or utc_now() - run.info.started_at < CARRY_ON_WITHIN
+        is_young = run.info.as_of is not None or utc_now() - run.info.started_at < CARRY_ON_WITHIN
+        return is_young and not self._is_overtaken(run.info)
+
+    def _is_overtaken(self, info: RunInfo) -> bool:
+        """Whether a later run has loaded, or may have, what the spool of this one holds."""
+        return self._warehouse.has_run_since(info.tenant_key, info.run_id, info.started_at, info.shard)
 
     def _carry_on(self, run: Run) -> Run:
         # a signal may have skipped the rest, and the process been killed before that was loaded
@@ -145,22 +168,28 @@ class RunOpener:
 
     def _is_same_discovery(self, interrupted: Run) -> bool:
         is_wanted = self._settings.scopes.origin == "discover"
-        return is_wanted and interrupted.info.is_discovered and interrupted.info.as_of == self._as_of
+        info = interrupted.info
+        return is_wanted and info.is_discovered and (info.as_of, info.shard) == (self._as_of, self._shard)
 
     def _is_same(self, interrupted: Run, new: Run) -> bool:
         old, wanted = interrupted.info, new.info
-        return (old.scopes_hash, old.full_list, old.as_of) == (wanted.scopes_hash, wanted.full_list, wanted.as_of)
+        return all(
+            getattr(old, name) == getattr(wanted, name) for name in ("scopes_hash", "full_list", "as_of", "shard")
+        )
 
     def _create(self) -> Run:
         started_at = self._now()
         run_id = new_run_id(utc_now())
         spool = Spool.create(self._folder / run_id)
+        begun_at = None
         try:
             prepared = self._lister.prepare(spool.folder, started_at)
+            scope_list = prepared.scope_list
+            if self._shard == FINISH:
+                begun_at = write_covered(scope_list, self._warehouse, self._settings.tenant_key, started_at)
         except BaseException:
             spool.remove()
             raise
-        scope_list = prepared.scope_list
         info = RunInfo(
             run_id,
             self._settings.tenant_key,
@@ -172,13 +201,17 @@ class RunOpener:
             scope_list.scopes_hash,
             prepared.discovery is not None,
             prepared.problem,
-            prepared.customers_listed,
+            # a shard does not load the customers that it lists
+            prepared.customers_listed if self._shard in (None, FINISH) else None,
+            self._shard,
+            begun_at,
         )
         spool.write_info(info)
         return Run(spool, info, scope_list)
 
     def _check_as_of(self, run: Run) -> None:
-        latest = self._warehouse.latest_validity(self._settings.tenant_key) if self._as_of else None
+        shard = parse_shard(run.info.shard) if run.info.is_part and run.info.shard else None
+        latest = self._warehouse.latest_validity(self._settings.tenant_key, shard) if self._as_of else None
         if latest is not None and self._as_of is not None and self._as_of <= latest:
             run.spool.remove()
             raise ConfigurationError(
@@ -189,7 +222,7 @@ class RunOpener:
     def _close(self, run: Run) -> None:
         """Load what the spool of an interrupted run still holds, the rest as skipped, and end the run."""
         info = run.info
-        if self._warehouse.has_run_since(info.tenant_key, info.run_id, info.started_at):
+        if self._is_overtaken(info):
             self._note(f"Dropped the spool of run {info.run_id}: a later run has loaded newer answers.")
         else:
             already = run.spool.batches()
@@ -200,7 +233,7 @@ class RunOpener:
             for batch in batch_results(left):
                 run.spool.write_batch(to_batch(batch), SKIPPED)
             record = run.open_record(self._settings)
-            guard = DropGuard.of(self._settings)
+            guard = run.guard(self._settings)
             loader = PackageLoader(self._pipeline, run.facts, run.spool, run.scope_list, record, guard, self._note)
             loader.load_last(run.spool.pending_batches(), self._now(), interrupted=True)
             self._note(f"Closed run {info.run_id}, which was interrupted: what it had read is loaded.")

@@ -24,6 +24,7 @@ from cockpit_source.configuration import configured_list, project_folder
 from cockpit_source.dlt_options import loading
 from cockpit_source.download import describe_address, fetch_file
 from cockpit_source.errors import ListUnavailable
+from cockpit_source.lake import one_committer
 from cockpit_source.packages import abort_unfinished_package
 from cockpit_source.price_list import read_price_list
 from cockpit_source.reference_csv import Row, read_file
@@ -241,7 +242,7 @@ def _load(pipeline: dlt.Pipeline, tenant_key: str, wanted: Mapping[str, list[Row
     """Load the lists in one package, and let the tables of those that are None exist."""
     try:
         # what a load left unfinished is in its spool, and is loaded anew by the next one
-        with loading(pipeline), Warehouse(pipeline).held_open():
+        with loading(pipeline), Warehouse(pipeline).held_open(), one_committer(pipeline):
             abort_unfinished_package(pipeline)
             pipeline.run(reference_source(tenant_key, wanted))
     except DltException as error:

@@ -73,6 +73,12 @@ def print_result(result: LoadResult, console: Console) -> None:
         console.print(f"[bold red]{escape(str(result.sign_in_error))}[/bold red]", soft_wrap=True)
     elif result.stop_reason:
         console.print(f"[bold red]The run ended early:[/bold red] {escape(result.stop_reason)}", soft_wrap=True)
+    if result.waiting:
+        console.print(
+            f"{result.waiting} scopes that held licences now read empty. They keep their rows until `cockpit load "
+            "--shard finish` has seen all shards and decides.",
+            soft_wrap=True,
+        )
     if result.guard_message:
         console.print(f"[bold red]{escape(result.guard_message)}[/bold red]", soft_wrap=True)
     _print_outcomes(result, console)

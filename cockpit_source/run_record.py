@@ -38,6 +38,8 @@ class RunRecord:
         self.full_list = True
         self.listing_problem: str | None = None
         self.customers_listed: int | None = None
+        self.shard: str | None = None
+        self.list_begun_at: datetime | None = None
         self.license_rows = 0
         self.outcomes: Counter[str] = Counter()
         self.drops: Drops | None = None
@@ -72,10 +74,13 @@ class RunRecord:
         full_list: bool,
         listing_problem: str | None = None,
         customers_listed: int | None = None,
+        shard: str | None = None,
+        list_begun_at: datetime | None = None,
     ) -> None:
         """Take over the size and hash of the list; `listing_problem` says why it may lack scopes.
 
-        `customers_listed`: how many customers a complete listing held, None without one.
+        `customers_listed`: how many customers a complete listing held, None without one. `shard` and
+        `list_begun_at` as in `runs`.
         """
         self.total = scope_list.total
         self.listed = scope_list.listed
@@ -83,6 +88,8 @@ class RunRecord:
         self.full_list = full_list
         self.listing_problem = listing_problem
         self.customers_listed = customers_listed
+        self.shard = shard
+        self.list_begun_at = list_begun_at
 
     def count(self, results: Iterable[ScopeResult]) -> None:
         """Count results as they come in."""
@@ -94,6 +101,13 @@ class RunRecord:
         """Count results that were read elsewhere; their calls are counted by whoever made them."""
         self.outcomes.update(batch["outcome"].to_pylist())
         self.license_rows += sum(filter(None, batch["license_count"].to_pylist()))
+
+    def count_covered(self, path: Path) -> None:
+        """Count what shards have read already, where there is such a file."""
+        if path.exists():
+            table = pq.read_table(path, columns=["outcome", "license_count"])
+            self.outcomes.update(table["outcome"].to_pylist())
+            self.license_rows += sum(filter(None, table["license_count"].to_pylist()))
 
     def count_spooled(self, batches: Sequence[Path]) -> None:
         """Count the results of an interrupted run from its spool."""
@@ -122,7 +136,7 @@ class RunRecord:
             return "interrupted"
         if not self.good and not self.outcomes[QUARANTINED]:
             return "failed"
-        if self.drops is not None and self.drops.are_held_back:
+        if self.drops is not None and self.drops.are_guarded:
             return "guarded"
         return "complete" if self.good == self.total and self.listing_problem is None else "partial"
 
@@ -136,6 +150,8 @@ class RunRecord:
             "base_url": self._base_url,
             "scopes_hash": self._scopes_hash,
             "listing_complete": self.full_list,
+            "shard": self.shard,
+            "list_begun_at": self.list_begun_at,
             "customers_listed": self.customers_listed,
             "scopes_total": self.total,
             **{f"scopes_{outcome}": self.outcomes[outcome] for outcome in OUTCOMES},

@@ -76,6 +76,11 @@ class ScopeList:
         """Scopes that the warehouse knows, that are not delisted yet and that are not in the list."""
         return self.folder / "unlisted.parquet"
 
+    @property
+    def covered_path(self) -> Path:
+        """Scopes of the list that shards have read already; there only for the run that ends shards."""
+        return self.folder / "covered.parquet"
+
     def count_holding(self) -> int:
         """Scopes of the list that held licences when the run began."""
         return _count_holding(self.path)
@@ -85,11 +90,15 @@ class ScopeList:
         return _count_holding(self.unlisted_path)
 
     def iter_scopes(self, read_already: Sequence[Path] = ()) -> Iterator[ListedScope]:
-        """The scopes in the order of the list, without those that the spool batches `read_already` hold."""
+        """The scopes in the order of the list, without those that `read_already` or shards have read.
+
+        `read_already` are batches of the spool.
+        """
         with connect_scratch(self.folder) as connection:
             condition = "true"
-            if read_already:
-                files = ", ".join(quote_path(path) for path in read_already)
+            left_out = [*read_already, *([self.covered_path] if self.covered_path.exists() else [])]
+            if left_out:
+                files = ", ".join(quote_path(path) for path in left_out)
                 condition = f"scope_key NOT IN (SELECT scope_key FROM read_parquet([{files}]))"
             cursor = connection.execute(
                 f"SELECT scope_key, customer_id, provider_instance_id, reseller_id, {', '.join(_PRIOR_COLUMNS)} "

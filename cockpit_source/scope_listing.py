@@ -14,12 +14,13 @@ import pyarrow.compute as pc
 from cockpit_source.client import CockpitClient
 from cockpit_source.configuration import project_folder
 from cockpit_source.discovery import Discoverer, Discovery
-from cockpit_source.errors import ConfigurationError, DiscoveryFailed, EmptyScopeList, NothingToRetry
+from cockpit_source.errors import ConfigurationError, DiscoveryFailed, EmptyScopeList, EmptyShard, NothingToRetry
 from cockpit_source.listing_store import ListingStore
 from cockpit_source.scope_list import ScopeList, write_scope_list
 from cockpit_source.scope_sources import iter_scopes
-from cockpit_source.scopes import GOOD_OUTCOMES, ID_COLUMNS, Scope
+from cockpit_source.scopes import GOOD_OUTCOMES, ID_COLUMNS, Scope, scope_key
 from cockpit_source.settings import Settings
+from cockpit_source.shards import Shard
 from cockpit_source.warehouse import Warehouse
 
 Say = Callable[[str], None]
@@ -47,7 +48,8 @@ class ScopeLister:
     """Prepares scope lists. `warehouse` may be None in a script without a pipeline.
 
     `only_scopes`: no GDAP relationships, which take a call a scope, also where they are asked for. `retry_failed`:
-    the scopes that the last run that held them did not read, whatever is configured.
+    the scopes that the last run that held them did not read, whatever is configured. `shard`: only the scopes of
+    that, and of discovery only those.
     """
 
     def __init__(
@@ -58,10 +60,12 @@ class ScopeLister:
         *,
         only_scopes: bool = False,
         retry_failed: bool = False,
+        shard: Shard | None = None,
         note: Say = lambda _: None,
         show_stage: Say = lambda _: None,
     ) -> None:
-        self._settings = replace(settings, gdap_relationships=False) if only_scopes else settings
+        self._settings = replace(settings, gdap_relationships=False) if only_scopes or shard else settings
+        self._shard = shard
         self._client = client
         self._warehouse = warehouse
         self._retry_failed = retry_failed
@@ -74,7 +78,7 @@ class ScopeLister:
         Raises:
             ConfigurationError: the configured lines do not work.
             DiscoveryFailed: discovery found nothing to load.
-            NothingToRetry: `retry_failed`, and there is none.
+            NothingToRetry: `retry_failed`, and there is none; EmptyShard: there is none in the shard.
             SignInError: discovery has no usable token.
         """
         if self._retry_failed:
@@ -97,7 +101,13 @@ class ScopeLister:
 
     def _write(self, folder: Path, scopes: Iterable[Scope], **options: Any) -> ScopeList:
         tenant_key = self._settings.tenant_key
-        return write_scope_list(folder, tenant_key, scopes, self._prior_scopes(), self._held_licenses(), **options)
+        given = scopes if self._shard is None else _Filter(self._shard, tenant_key, scopes)
+        try:
+            return write_scope_list(folder, tenant_key, given, self._prior_scopes(), self._held_licenses(), **options)
+        except EmptyScopeList:
+            if not (isinstance(given, _Filter) and given.has_left_out):
+                raise
+            raise EmptyShard(f"Shard {self._shard} of the list is empty: there is nothing to read.") from None
 
     def _discover(self, folder: Path, moment: datetime) -> PreparedList:
         with ListingStore(folder) as store:
@@ -122,15 +132,35 @@ class ScopeLister:
 
     def _prior_scopes(self) -> Iterator[pa.Table]:
         if self._warehouse is not None:
-            yield from self._warehouse.prior_scopes(self._settings.tenant_key)
+            yield from self._of_shard(self._warehouse.prior_scopes(self._settings.tenant_key))
 
     def _held_licenses(self) -> Iterator[pa.Table]:
         if self._warehouse is not None:
-            yield from self._warehouse.held_licenses(self._settings.tenant_key)
+            yield from self._of_shard(self._warehouse.held_licenses(self._settings.tenant_key))
+
+    def _of_shard(self, tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
+        return tables if self._shard is None else self._shard.select(tables)
 
     def _prior_rows(self, table_name: str, columns: Any) -> Iterator[pa.Table]:
         if self._warehouse is not None:
             yield from self._warehouse.tenant_rows(table_name, columns, self._settings.tenant_key)
+
+
+class _Filter:
+    """The scopes of a shard."""
+
+    def __init__(self, shard: Shard, tenant_key: str, scopes: Iterable[Scope]) -> None:
+        self._shard = shard
+        self._tenant_key = tenant_key
+        self._scopes = scopes
+        self.has_left_out = False
+
+    def __iter__(self) -> Iterator[Scope]:
+        for scope in self._scopes:
+            if self._shard.holds(scope_key(self._tenant_key, scope)):
+                yield scope
+            else:
+                self.has_left_out = True
 
 
 def _iter_failed(prior: pa.Table) -> Iterator[Scope]:

@@ -52,36 +52,62 @@ class PackagePart:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What all packages of a run share; see `Expansion`. `boundary_timestamp` dates new versions in the history."""
+    """What all packages of a run share; see `Expansion`. `boundary_timestamp` dates new versions in the history.
+
+    `is_part`: the run reads a shard of the list, so that it delists nothing and fills no table of the listings.
+    """
 
     run_id: str
     tenant_key: str
     full_list: bool = True
     allow_drops: bool = True
     boundary_timestamp: datetime | None = None
+    is_part: bool = False
+
+    @property
+    def delists(self) -> bool:
+        """Whether known scopes that the list lacks have left it."""
+        return self.full_list and not self.is_part
 
 
-def package_source(parts: Iterable[PackagePart], facts: RunFacts) -> DltSource:
-    """A dlt source that turns `parts` into the rows of every table, reading each part once."""
-    return _package_source(parts, facts)
+def package_source(parts: Iterable[PackagePart], facts: RunFacts, known: frozenset[str] = frozenset()) -> DltSource:
+    """A dlt source that turns `parts` into the rows of every table, reading each part once.
+
+    Of the `known` tables only those get a job that have rows; every other one is made, rows or not.
+    """
+    return _package_source(parts, facts, known)
+
+
+def known_tables(pipeline: dlt.Pipeline) -> frozenset[str]:
+    """The tables that the pipeline has loaded before, with all their columns."""
+    if pipeline.default_schema_name is None:
+        return frozenset()
+    loaded = {table["name"]: table["columns"] for table in pipeline.default_schema.data_tables(seen_data_only=True)}
+    return frozenset(
+        name
+        for name, table in TABLES.items()
+        if {column.name for column in table.columns} <= set(loaded.get(name, ()))
+    )
 
 
 @dlt.source(name=SOURCE_NAME, section=SOURCE_NAME)
-def _package_source(parts: Any, facts: Any) -> Iterator[DltResource]:
+def _package_source(parts: Any, facts: Any, known: Any) -> Iterator[DltResource]:
     @dlt.resource(name="package_parts", selected=False)
     def package_parts() -> Iterator[PackagePart]:
         yield from parts
 
     yield package_parts
     for table in TABLES.values():
-        yield _create_transformer(package_parts, table, facts)
+        yield _create_transformer(package_parts, table, facts, is_known=table.name in known)
 
 
-def _create_transformer(parts: Any, table: Table, facts: RunFacts) -> DltResource:
+def _create_transformer(parts: Any, table: Table, facts: RunFacts, *, is_known: bool) -> DltResource:
     def expand(part: PackagePart) -> Iterator[pa.Table]:
         load_id = dlt.current.load_package_state()["load_id"]
         expansion = Expansion(facts.run_id, facts.tenant_key, load_id, facts.full_list, facts.allow_drops)
-        yield from _expand_part(expansion, part, table)
+        for rows in _expand_part(expansion, part, table):
+            if rows.num_rows or not is_known:
+                yield rows
 
     hints: dict[str, Any] = {
         # scd2 tells versions apart by their hash; a primary key would be one that versions break

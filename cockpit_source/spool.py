@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from cockpit_source.errors import CockpitError
 from cockpit_source.outcomes import ScopeResult
 from cockpit_source.scopes import GOOD_OUTCOMES, PriorState
+from cockpit_source.shards import FINISH
 from cockpit_source.tables import COUNT, FLAG, TEXT, TIME
 from cockpit_source.transforms import LicenseRow, RejectedRow
 
@@ -149,7 +150,7 @@ class RunInfo:
     """What has to be known to carry on or close a run after a kill. Times are UTC.
 
     `is_discovered`: the list came from the API's listings; `listing_problem` says why they may lack scopes,
-    `customers_listed` how many customers a complete listing held.
+    `customers_listed` how many customers a complete listing held. `shard` and `list_begun_at` as in `runs`.
     """
 
     run_id: str
@@ -163,7 +164,14 @@ class RunInfo:
     is_discovered: bool = False
     listing_problem: str | None = None
     customers_listed: int | None = None
+    shard: str | None = None
+    list_begun_at: datetime | None = None
     spool_format: int = SPOOL_FORMAT
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a shard, so that it decides nothing about the list as a whole."""
+        return self.shard not in (None, FINISH)
 
 
 class Spool:
@@ -188,8 +196,8 @@ class Spool:
         """The run that the folder belongs to, or None when it never began or cannot be read."""
         try:
             record = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-            for name in ("started_at", "as_of"):
-                record[name] = record[name] and datetime.fromisoformat(record[name])
+            for name in ("started_at", "as_of", "list_begun_at"):
+                record[name] = record.get(name) and datetime.fromisoformat(record[name])
             # of another version of this package: its batches have other columns
             return RunInfo(**record) if record.get("spool_format") == SPOOL_FORMAT else None
         except (OSError, ValueError, TypeError, KeyError):

@@ -48,7 +48,8 @@ class RunLine:
     """One run. `status` is running also for a run that was killed and not carried on yet; then `finished_at` is None.
 
     `emptied` scopes read empty and held licences before, `delisted` ones left the list. `row_change` and
-    `seat_change` are against the state before the run; see `status_sql` for what counts.
+    `seat_change` are against the state before the run; see `status_sql` for what counts. `shards_done`: of shards
+    that no run has ended yet, which are together one line with the id `shards`, how many; 0 for every other run.
     """
 
     run_id: str
@@ -64,6 +65,7 @@ class RunLine:
     delisted: int
     row_change: int
     seat_change: int
+    shards_done: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +241,7 @@ def _read(
         return Status(
             **common,
             runs=lines,
-            outcomes=reader.read_outcomes(lines[0].run_id),
+            outcomes=reader.read_outcomes(lines[0]),
             listed=counts["scopes"],
             stale=counts["stale"],
             too_old=0 if oldest is None else counts["too_old"],
@@ -291,9 +293,9 @@ class _StatusReader:
             for row in self._client.rows(status_sql.RUNS, self._tenant, number)
         )
 
-    def read_outcomes(self, run_id: str) -> dict[str, int]:
+    def read_outcomes(self, run: RunLine) -> dict[str, int]:
         """Scopes of a run by outcome, in the usual order, those that did not occur left out."""
-        rows = self._client.rows(status_sql.OUTCOMES, run_id)
+        rows = self._client.rows(status_sql.OUTCOMES, self._tenant, run.run_id, run.started_at)
         counts = {row["outcome"]: row["scopes"] for row in rows}
         return {outcome: counts[outcome] for outcome in OUTCOMES if outcome in counts}
 

@@ -31,7 +31,7 @@ def to_json(status: Status) -> dict[str, Any]:
     `spooled_run` (run_id, started_at, done, total, process) or null; `copied_at` when the database was in use and its
     read copy was read instead, else null;
     `runs`, the last first (run_id, started_at, finished_at, status, scopes_total, scopes_read, license_rows,
-    requests, throttled, emptied, delisted, row_change, seat_change);
+    requests, throttled, emptied, delisted, row_change, seat_change, shards_done);
     of the last run `outcomes` (scopes by outcome), `emptied` and `delisted` (scopes, with rows_before) and
     `customer_changes` (customer_id, customer_name, customer_label, row_change, seat_change);
     of the list `listed`, `stale`, `too_old` (numbers of scopes), `stale_sql` and `stale_scopes` (scopes, with
@@ -139,8 +139,14 @@ class _Printer:
             f"(+/-: change against the run before; a delisted scope counts as gone; of the seats, free products with "
             f"{FREE_SEATS:,} and more are left out)"
         )
+        last = self._status.runs[0]
+        if last.shards_done:
+            self._say(
+                f"The first line is that of {last.shards_done} shards since {last.started_at:%Y-%m-%d %H:%M} UTC. "
+                "Once all have ended, run `cockpit load --shard finish`: no scope is delisted or emptied before."
+            )
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in self._status.outcomes.items())
-        self._say(f"last run {self._status.runs[0].run_id}: {outcomes or 'no scope has an outcome yet'}")
+        self._say(f"last run {last.run_id}: {outcomes or 'no scope has an outcome yet'}")
 
     def _describe_run(self, run: RunLine) -> tuple[str, ...]:
         numbers = run.scopes_read, run.scopes_total, run.license_rows, run.requests, run.throttled

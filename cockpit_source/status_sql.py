@@ -7,12 +7,31 @@ counts may be larger than 64 bits.
 from __future__ import annotations
 
 from cockpit_source.scopes import GOOD_OUTCOMES
+from cockpit_source.shards import FINISH
 
 # free and viral products come with 10,000 seats and more, which nobody bought
 FREE_SEATS = 10_000
 
 _GOOD = ", ".join(f"'{outcome}'" for outcome in GOOD_OUTCOMES)
 _COMMITTED = "(SELECT load_id FROM {_dlt_loads} WHERE status = 0)"
+
+# Shards are no runs of their own here: they belong to the run that ended them, or are together one that goes on,
+# whose id is `shards`. `begins_at` is the start of the first of them.
+# values: tenant
+SHARDS = "shards"
+_LISTED_RUNS = f"""
+WITH mine AS (
+    SELECT *, CASE WHEN shard IS NULL OR shard = '{FINISH}' THEN 1 ELSE 0 END AS is_listed
+    FROM {{runs}} WHERE tenant = %s
+), listed_runs AS (
+    SELECT run_id, _dlt_load_id AS load_id, COALESCE(list_begun_at, started_at) AS begins_at
+    FROM mine WHERE is_listed = 1
+    UNION ALL
+    SELECT '{SHARDS}', NULL, MIN(started_at) FROM mine WHERE is_listed = 0 AND started_at > (
+        SELECT COALESCE(MAX(started_at), TIMESTAMP WITH TIME ZONE '1970-01-01 00:00:00+00')
+        FROM mine WHERE is_listed = 1
+    ) HAVING COUNT(*) > 0
+)"""
 
 # no two customers of a tenant have the same label, as in the mart dim_customers; null without a name
 _CUSTOMERS = """(
@@ -25,14 +44,14 @@ _CUSTOMERS = """(
 # A run changes things from its start to the start of the next run: its last package is dated a little after
 # `finished_at`, and a run that was dated has the same moment for start, end and changes.
 # values: tenant, number of runs
-_RECENT = """
-WITH spans AS (
-    SELECT run_id, _dlt_load_id AS load_id, started_at AS begins_at,
-        LEAD(started_at) OVER (ORDER BY started_at, run_id) AS ends_at
-    FROM {runs} WHERE tenant = %s
+_RECENT = (
+    _LISTED_RUNS
+    + """, spans AS (
+    SELECT run_id, load_id, begins_at, LEAD(begins_at) OVER (ORDER BY begins_at, run_id) AS ends_at FROM listed_runs
 ), recent AS (
     SELECT * FROM spans ORDER BY begins_at DESC, run_id DESC LIMIT %s
 )"""
+)
 
 # a row of license_history counts while it is valid and its scope is listed; a scope that came back counts throughout.
 # Rows are not held against _dlt_loads: after a kill the next load finds them there, and leaves them as they are.
@@ -81,18 +100,44 @@ WHERE m.row_change <> 0 OR m.seat_change <> 0
 ORDER BY ABS(m.seat_change) DESC, ABS(m.row_change) DESC, m.customer_id LIMIT %s"""
 )
 
-# values: tenant, number of runs, number of runs
-RUNS = """
-SELECT r.run_id, r.started_at, r.finished_at, r.scopes_total, r.scopes_ok + r.scopes_empty AS scopes_read,
-    r.license_rows, r.requests, r.throttled,
-    CASE WHEN r._dlt_load_id IN (SELECT load_id FROM {_dlt_loads} WHERE status = 0) THEN r.status
-         ELSE 'running' END AS status
-FROM {runs} r WHERE r.tenant = %s ORDER BY r.started_at DESC, r.run_id DESC LIMIT %s"""
+# values: tenant, number of runs
+RUNS = (
+    _LISTED_RUNS
+    + f""", told AS (
+    SELECT m.*, l.begins_at,
+        CASE WHEN m._dlt_load_id IN {_COMMITTED} THEN m.status ELSE 'running' END AS told_status
+    FROM mine m JOIN listed_runs l ON l.run_id = m.run_id
+    UNION ALL
+    SELECT m.*, l.begins_at, 'running' AS told_status
+    FROM mine m JOIN listed_runs l ON l.run_id = '{SHARDS}' AND m.started_at >= l.begins_at WHERE m.is_listed = 0
+), parts AS (
+    SELECT l.run_id, SUM(m.requests) AS requests, SUM(m.throttled) AS throttled
+    FROM listed_runs l JOIN mine e ON e.run_id = l.run_id
+    JOIN mine m ON m.is_listed = 0 AND m.started_at >= e.list_begun_at AND m.started_at <= e.started_at
+    GROUP BY l.run_id
+)
+SELECT CASE WHEN t.is_listed = 1 THEN t.run_id ELSE '{SHARDS}' END AS run_id, t.begins_at AS started_at,
+    CASE WHEN t.is_listed = 1 THEN MAX(t.finished_at) END AS finished_at,
+    t.told_status AS status, CASE WHEN t.is_listed = 0 THEN COUNT(*) ELSE 0 END AS shards_done,
+    CAST(SUM(t.scopes_total) AS BIGINT) AS scopes_total,
+    CAST(SUM(t.scopes_ok + t.scopes_empty) AS BIGINT) AS scopes_read,
+    CAST(SUM(t.license_rows) AS BIGINT) AS license_rows,
+    CAST(SUM(t.requests + COALESCE(p.requests, 0)) AS BIGINT) AS requests,
+    CAST(SUM(t.throttled + COALESCE(p.throttled, 0)) AS BIGINT) AS throttled
+FROM told t LEFT JOIN parts p ON p.run_id = t.run_id
+GROUP BY t.is_listed, CASE WHEN t.is_listed = 1 THEN t.run_id ELSE '{SHARDS}' END, t.begins_at, t.told_status
+ORDER BY 2 DESC, 1 DESC LIMIT %s"""
+)
 
-# values: run
+# the last outcome of every scope of a run, with those of its shards
+# values: tenant, run, start of the run or of its first shard
 OUTCOMES = f"""
-SELECT outcome, COUNT(*) AS scopes FROM {{scope_runs}}
-WHERE run_id = %s AND _dlt_load_id IN {_COMMITTED} GROUP BY outcome"""
+SELECT o.outcome, COUNT(*) AS scopes FROM {{scope_runs}} o
+JOIN {{runs}} r ON r.run_id = o.run_id
+LEFT JOIN {{scopes}} s ON s.scope_key = o.scope_key
+WHERE o.tenant = %s AND o._dlt_load_id IN {_COMMITTED} AND (
+    o.run_id = %s OR (r.shard <> '{FINISH}' AND r.started_at >= %s AND s.last_run_id = o.run_id)
+) GROUP BY o.outcome"""
 
 # scopes that read empty now and had licences when they were last read well before; of runs that `cockpit prune` went
 # over it may be too few or too many, since rows in between are gone

@@ -208,6 +208,12 @@ RUNS = Table(
         _required("scopes_hash", TEXT, "hash over the set of scopes listed"),
         _required("listing_complete", FLAG, "whether the run went over the full list"),
         _column(
+            "shard",
+            TEXT,
+            "part of the list that the run read, such as 3/16; finish: the run that ended shards; null for others",
+        ),
+        _column("list_begun_at", TIME, "of a run that ended shards, when the first of them began; null for others"),
+        _column(
             "customers_listed",
             COUNT,
             "customers, deleted ones left out, of a listing read to its end; null without one, and in older runs",

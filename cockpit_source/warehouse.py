@@ -14,6 +14,7 @@ from typing import Any
 
 import dlt
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlglot
 from dlt.common.destination.exceptions import DestinationException, DestinationUndefinedEntity
 from dlt.destinations.exceptions import DestinationConnectionError
@@ -23,6 +24,7 @@ from sqlglot import exp
 from cockpit_source.errors import ConfigurationError, WarehouseBusy, WarehouseError, WarehouseRefused
 from cockpit_source.redaction import redact
 from cockpit_source.scope_list import HELD_SCHEMA, PRIOR_SCHEMA
+from cockpit_source.shards import Shard, overlap
 
 _CHUNK_ROWS = 10_000
 _LOCK_HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
@@ -192,23 +194,31 @@ class Warehouse:
         """`columns` of the rows of one tenant in a table; none before the table exists."""
         yield from self._select_from(table_name, ", ".join(columns), "tenant = %s", tenant_key)
 
-    def latest_validity(self, tenant_key: str) -> datetime | None:
-        """The latest `valid_from` or `valid_to` in the history of one tenant, UTC; None without history."""
-        columns = "max(valid_from) AS latest_from, max(valid_to) AS latest_to"
+    def latest_validity(self, tenant_key: str, shard: Shard | None = None) -> datetime | None:
+        """The latest `valid_from` or `valid_to` of one tenant, or one shard of it, UTC; None without history."""
+        columns = "scope_key, max(valid_from) AS latest_from, max(valid_to) AS latest_to"
+        tables = self._select_from("license_history", columns, "tenant = %s GROUP BY scope_key", tenant_key)
         moments = [
-            moment
-            for table in self._select_from("license_history", columns, "tenant = %s", tenant_key)
-            for record in table.to_pylist()
-            for moment in record.values()
-            if moment is not None
+            pc.max(table[name]).as_py()
+            for table in (tables if shard is None else shard.select(tables))
+            for name in ("latest_from", "latest_to")
         ]
-        return max((moment.astimezone(UTC) for moment in moments), default=None)
+        return max((moment.astimezone(UTC) for moment in moments if moment is not None), default=None)
 
-    def has_run_since(self, tenant_key: str, run_id: str, started_at: datetime) -> bool:
-        """Whether another run of the tenant began after `started_at`."""
+    def has_run_since(self, tenant_key: str, run_id: str, started_at: datetime, shard: str | None = None) -> bool:
+        """Whether another run of the tenant began after `started_at` that may have read a scope of `shard`."""
         condition = "tenant = %s AND run_id <> %s AND started_at > %s"
-        tables = self._select_from("runs", "run_id", condition, tenant_key, run_id, started_at)
-        return any(table.num_rows for table in tables)
+        # all columns, since those of an older version lack that of the shard
+        tables = self._select_from("runs", "*", condition, tenant_key, run_id, started_at)
+        return any(overlap(shard, row.get("shard")) for table in tables for row in table.to_pylist())
+
+    def select(self, sql: str, *values: Any) -> Iterator[pa.Table]:
+        """The rows of a query in chunks, written as for `DatasetClient.rows`; none before its tables exist."""
+        with self._pipeline_client() as client:
+            try:
+                yield from _iter_tables(client, sql.format_map(_QualifiedNames(client)), *values)
+            except DestinationUndefinedEntity:
+                return
 
     def query_rows(self, sql: str) -> Iterator[Mapping[str, Any]]:
         """The rows of `scopes_query` as dictionaries, column names in lower case.

@@ -159,12 +159,15 @@ class Model:
         *,
         full_list: bool = True,
         read_at: Mapping[ScopeIds, datetime] | None = None,
+        others: Iterable[ScopeIds] | None = (),
     ) -> None:
         """A run: an outcome and, for ok and empty, the answered rows of every scope of its list.
 
-        `read_at`: when scopes were read, of those that were not read at `moment`, the start of the run.
+        `read_at`: when scopes were read, of those that were not read at `moment`, the start of the run. `others`:
+        those of the list that it did not read, as shards had done so; None: it is a shard, and delists nothing.
         """
-        listed = set()
+        listed = set(map(self.scope_key, others or ()))
+        delists = full_list and others is not None
         for ids, (outcome, rows) in answers.items():
             key = self.scope_key(ids)
             listed.add(key)
@@ -174,7 +177,7 @@ class Model:
             if good:
                 self._sync(key, ids, run_id, observed_at, rows)
         for key, scope in self.scopes.items():
-            if full_list and key not in listed and scope["delisted_at"] is None:
+            if delists and key not in listed and scope["delisted_at"] is None:
                 scope["delisted_at"] = moment
 
     def scope_key(self, ids: ScopeIds) -> str:

@@ -48,6 +48,7 @@ COMMANDS = (
         "report",
         "export",
         "prune",
+        "maintain",
         "move",
         "dashboard",
         "sandbox",

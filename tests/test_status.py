@@ -105,6 +105,7 @@ def test_each_run_shows_what_it_changed(inventory: Inventory) -> None:
                 "delisted": int(number == 3),
                 "row_change": totals[0] - before[0],
                 "seat_change": totals[1] - before[1],
+                "shards_done": 0,
             }
         )
         before = totals

@@ -11,6 +11,7 @@ import dlt
 from dlt.common.destination.exceptions import DestinationException
 
 from cockpit_source.errors import ConfigurationError, WarehouseError
+from cockpit_source.lake import one_committer
 from cockpit_source.marts.rendering import Dialect, Mart, MartOptions, is_public, render_marts
 from cockpit_source.warehouse import DatasetClient, Warehouse, describe_reason
 
@@ -66,7 +67,7 @@ def create_marts(pipeline: dlt.Pipeline, options: MartOptions) -> CreatedMarts:
     """
     warehouse = Warehouse(pipeline)
     marts = render_marts(options, naming=lambda name: f"{{{name}}}")
-    with _opened(warehouse, read_only=False) as client:
+    with one_committer(pipeline), _opened(warehouse, read_only=False) as client:
         try:
             with client.transaction(keep=True):
                 _replace(client, marts)

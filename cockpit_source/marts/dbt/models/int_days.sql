@@ -25,7 +25,10 @@ compared as (
 ),
 
 lists as (
-    select tenant, finished_at, {{ utc_date('started_at') }} as begun_on, {{ utc_date('finished_at') }} as ended_on
+    -- a list that was read in shards began with the first of them
+    select
+        tenant, finished_at,
+        {{ utc_date('coalesce(list_begun_at, started_at)') }} as begun_on, {{ utc_date('finished_at') }} as ended_on
     from {{ source('cockpit', 'runs') }}
     -- also of a run that could read no scope: its list was complete, and load took scopes off by it
     where listing_complete and finished_at is not null

@@ -105,9 +105,7 @@ class RunRecord:
     def count_covered(self, path: Path) -> None:
         """Count what shards have read already, where there is such a file."""
         if path.exists():
-            table = pq.read_table(path, columns=["outcome", "license_count"])
-            self.outcomes.update(table["outcome"].to_pylist())
-            self.license_rows += sum(filter(None, table["license_count"].to_pylist()))
+            self.count_batch(pq.read_table(path, columns=["outcome", "license_count"]))
 
     def count_spooled(self, batches: Sequence[Path]) -> None:
         """Count the results of an interrupted run from its spool."""

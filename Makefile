@@ -58,6 +58,7 @@ bench: $(READY)  ## the load beside what one would write instead, a small load, 
 	$(BIN)/python benchmarks/marts_scale.py
 	$(BIN)/python benchmarks/move_history.py
 	$(BIN)/python benchmarks/million_rows.py
+	$(BIN)/python benchmarks/cost_model.py
 
 readme: $(READY)  ## fill in what README.md takes from the code and from runs
 	$(BIN)/python docs/update_readme.py

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -11,16 +10,17 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import duckdb
+from comparable_rows import to_comparable, to_text
 from support import Model, Row, ScopeIds, day
 
 from cockpit_source.pipeline import DEFAULT_DATABASE
@@ -321,7 +321,7 @@ class Proof:
             "scope_runs": scope_runs,
             "runs": runs,
         }
-        return {table: Counter(map(_to_text, rows)) for table, rows in tables.items()}
+        return {table: Counter(map(to_text, rows)) for table, rows in tables.items()}
 
     def _right(self, ids: ScopeIds, number: int) -> tuple[str, list[Row]]:
         customer = self._tenant.customer(ids[0])
@@ -338,7 +338,7 @@ class Proof:
         lost = doubled = 0
         for table in TABLES:
             rows = self.destination.rows(table)
-            actual = Counter(_to_text(_comparable(table, row, labels)) for row in rows)
+            actual = Counter(to_text(to_comparable(row, labels, _COMPARED.get(table))) for row in rows)
             lost += (self._expected[table] - actual).total()
             doubled += (actual - self._expected[table]).total()
             if table == "license_history":
@@ -393,23 +393,6 @@ def bare_environment() -> dict[str, str]:
 
 def _label(number: int) -> str:
     return f"run of day {number}"
-
-
-def _comparable(table: str, row: Row, labels: Mapping[str, str]) -> Row:
-    wanted = _COMPARED.get(table)
-    return {
-        name: labels.get(value, value) if name.endswith("run_id") and value is not None else value
-        for name, value in row.items()
-        if not name.startswith("_dlt_") and (wanted is None or name in wanted)
-    }
-
-
-def _to_text(row: Row) -> str:
-    return json.dumps(row, default=_time_to_text, sort_keys=True)
-
-
-def _time_to_text(value: Any) -> str:
-    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _count_overlaps(history: Iterable[Row]) -> int:

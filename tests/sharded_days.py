@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import dlt
+from comparable_rows import to_comparable, to_text
 from killing import CUSTOMERS_PER_SCOPE, SOURCE_FOLDER, bare_environment
 from postgres_server import PostgresServer
 from support import Model, Row, ScopeIds, day
@@ -169,8 +170,8 @@ class ShardedDays:
         labels = {row["run_id"]: _label(row["started_at"].astimezone(UTC), row["shard"]) for row in self.rows("runs")}
         found = {}
         for table, expected in self._expected().items():
-            wanted = Counter(map(_to_text, expected))
-            actual = Counter(_to_text(_comparable(table, row, labels)) for row in self.rows(table))
+            wanted = Counter(map(to_text, expected))
+            actual = Counter(to_text(to_comparable(row, labels, _COMPARED.get(table))) for row in self.rows(table))
             if wanted != actual:
                 found[table] = ((wanted - actual).total(), (actual - wanted).total())
         return found
@@ -261,18 +262,3 @@ def _finish(number: int) -> datetime:
 
 def _label(moment: datetime, shard: str | None) -> str:
     return f"{moment:%m-%d %H} {shard}"
-
-
-def _comparable(table: str, row: Row, labels: dict[str, str]) -> Row:
-    wanted = _COMPARED.get(table)
-    return {
-        name: labels.get(value, value) if name.endswith("run_id") and value is not None else value
-        for name, value in row.items()
-        if not name.startswith("_dlt_") and (wanted is None or name in wanted)
-    }
-
-
-def _to_text(row: Row) -> str:
-    return json.dumps(
-        row, default=lambda v: v.astimezone(UTC).isoformat() if isinstance(v, datetime) else str(v), sort_keys=True
-    )

@@ -45,11 +45,13 @@ class SpooledRun:
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """One run. `status` is running also for a run that was killed and not carried on yet; then `finished_at` is None.
+    """One run. `status` is running also for a run that was killed and not carried on yet, and for shards that no run
+    has ended yet, whether one of them goes on or not; then `finished_at` is None.
 
     `emptied` scopes read empty and held licences before, `delisted` ones left the list. `row_change` and
     `seat_change` are against the state before the run; see `status_sql` for what counts. `shards_done`: of shards
-    that no run has ended yet, which are together one line with the id `shards`, how many; 0 for every other run.
+    that no run has ended yet, which are together one line with the id `shards`, how many different ones; 0 for every
+    other run. A shard that was repeated, and a scope that several of them read, count once; calls count all.
     """
 
     run_id: str

@@ -31,7 +31,8 @@ def to_json(status: Status) -> dict[str, Any]:
     `spooled_run` (run_id, started_at, done, total, process) or null; `copied_at` when the database was in use and its
     read copy was read instead, else null;
     `runs`, the last first (run_id, started_at, finished_at, status, scopes_total, scopes_read, license_rows,
-    requests, throttled, emptied, delisted, row_change, seat_change, shards_done);
+    requests, throttled, emptied, delisted, row_change, seat_change, shards_done; the status of shards that no run has
+    ended is running);
     of the last run `outcomes` (scopes by outcome), `emptied` and `delisted` (scopes, with rows_before) and
     `customer_changes` (customer_id, customer_name, customer_label, row_change, seat_change);
     of the list `listed`, `stale`, `too_old` (numbers of scopes), `stale_sql` and `stale_scopes` (scopes, with
@@ -52,9 +53,12 @@ def _to_plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def print_status(status: Status, console: Console) -> None:
-    """The status as text, aligned; ids stay whole, so lines may be long."""
-    _Printer(status, console).print_all()
+def print_status(status: Status, console: Console, *, options: str = "") -> None:
+    """The status as text, aligned; ids stay whole, so lines may be long.
+
+    `options`: what a load of this tenant into this dataset has to be given, such as `--destination postgres`.
+    """
+    _Printer(status, console, options).print_all()
 
 
 def describe_age(moment: datetime | None, now: datetime) -> str:
@@ -82,9 +86,10 @@ def _in_words(seconds: float) -> str:
 
 
 class _Printer:
-    def __init__(self, status: Status, console: Console) -> None:
+    def __init__(self, status: Status, console: Console, options: str) -> None:
         self._status = status
         self._console = console
+        self._options = options
 
     def print_all(self) -> None:
         self._print_place()
@@ -141,9 +146,11 @@ class _Printer:
         )
         last = self._status.runs[0]
         if last.shards_done:
+            command = " ".join(filter(None, ("cockpit load", self._options, "--shard finish")))
             self._say(
-                f"The first line is that of {last.shards_done} shards since {last.started_at:%Y-%m-%d %H:%M} UTC. "
-                "Once all have ended, run `cockpit load --shard finish`: no scope is delisted or emptied before."
+                f"The first line is that of {plural(last.shards_done, 'shard')} since "
+                f"{last.started_at:%Y-%m-%d %H:%M} UTC, each counted once. "
+                f"Once all have ended, run `{command}`: no scope is delisted or emptied before."
             )
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in self._status.outcomes.items())
         self._say(f"last run {last.run_id}: {outcomes or 'no scope has an outcome yet'}")
@@ -154,7 +161,7 @@ class _Printer:
             f"{run.started_at:%Y-%m-%d %H:%M}",
             describe_age(run.started_at, self._status.read_at),
             "-" if run.finished_at is None else describe_duration(run.finished_at - run.started_at),
-            run.status,
+            "not ended" if run.shards_done else run.status,
             *(str(number) for number in (*numbers, run.emptied, run.delisted)),
             f"{run.row_change:+,d}",
             f"{run.seat_change:+,d}",

@@ -15,22 +15,24 @@ FREE_SEATS = 10_000
 _GOOD = ", ".join(f"'{outcome}'" for outcome in GOOD_OUTCOMES)
 _COMMITTED = "(SELECT load_id FROM {_dlt_loads} WHERE status = 0)"
 
-# Shards are no runs of their own here: they belong to the run that ended them, or are together one that goes on,
-# whose id is `shards`. `begins_at` is the start of the first of them.
+# Every run is listed on a line, the last run on line 1. Shards are no runs of their own here: all of them since the
+# run before, those too that were repeated, are on the line of the run after them; on line 0 while there is none,
+# whose id is `shards`. `begins_at` is the start of the first on a line. A plain load after shards that nothing ended
+# takes over what they changed, so that no earlier line changes, but not their calls.
 # values: tenant
 SHARDS = "shards"
 _LISTED_RUNS = f"""
 WITH mine AS (
-    SELECT *, CASE WHEN shard IS NULL OR shard = '{FINISH}' THEN 1 ELSE 0 END AS is_listed
-    FROM {{runs}} WHERE tenant = %s
+    SELECT *, SUM(is_listed) OVER (ORDER BY started_at DESC, is_listed DESC, run_id DESC) AS line
+    FROM (
+        SELECT *, CASE WHEN shard IS NULL OR shard = '{FINISH}' THEN 1 ELSE 0 END AS is_listed
+        FROM {{runs}} WHERE tenant = %s
+    ) AS marked
 ), listed_runs AS (
-    SELECT run_id, _dlt_load_id AS load_id, COALESCE(list_begun_at, started_at) AS begins_at
-    FROM mine WHERE is_listed = 1
-    UNION ALL
-    SELECT '{SHARDS}', NULL, MIN(started_at) FROM mine WHERE is_listed = 0 AND started_at > (
-        SELECT COALESCE(MAX(started_at), TIMESTAMP WITH TIME ZONE '1970-01-01 00:00:00+00')
-        FROM mine WHERE is_listed = 1
-    ) HAVING COUNT(*) > 0
+    SELECT line, COALESCE(MAX(CASE WHEN is_listed = 1 THEN run_id END), '{SHARDS}') AS run_id,
+        MAX(CASE WHEN is_listed = 1 THEN _dlt_load_id END) AS load_id,
+        MAX(CASE WHEN shard IS NULL THEN started_at END) AS plain_at, MIN(started_at) AS begins_at
+    FROM mine GROUP BY line
 )"""
 
 # no two customers of a tenant have the same label, as in the mart dim_customers; null without a name
@@ -47,9 +49,9 @@ _CUSTOMERS = """(
 _RECENT = (
     _LISTED_RUNS
     + """, spans AS (
-    SELECT run_id, load_id, begins_at, LEAD(begins_at) OVER (ORDER BY begins_at, run_id) AS ends_at FROM listed_runs
+    SELECT line, run_id, load_id, begins_at, LAG(begins_at) OVER (ORDER BY line) AS ends_at FROM listed_runs
 ), recent AS (
-    SELECT * FROM spans ORDER BY begins_at DESC, run_id DESC LIMIT %s
+    SELECT * FROM spans ORDER BY line LIMIT %s
 )"""
 )
 
@@ -100,33 +102,44 @@ WHERE m.row_change <> 0 OR m.seat_change <> 0
 ORDER BY ABS(m.seat_change) DESC, ABS(m.row_change) DESC, m.customer_id LIMIT %s"""
 )
 
+# Of shards that nothing ended a scope counts once, as it was read last; as many are to be read as the last runs of
+# the shards of one layout hold, or more when the shards of several have read more.
 # values: tenant, number of runs
 RUNS = (
     _LISTED_RUNS
     + f""", told AS (
-    SELECT m.*, l.begins_at,
-        CASE WHEN m._dlt_load_id IN {_COMMITTED} THEN m.status ELSE 'running' END AS told_status
-    FROM mine m JOIN listed_runs l ON l.run_id = m.run_id
-    UNION ALL
-    SELECT m.*, l.begins_at, 'running' AS told_status
-    FROM mine m JOIN listed_runs l ON l.run_id = '{SHARDS}' AND m.started_at >= l.begins_at WHERE m.is_listed = 0
-), parts AS (
-    SELECT l.run_id, SUM(m.requests) AS requests, SUM(m.throttled) AS throttled
-    FROM listed_runs l JOIN mine e ON e.run_id = l.run_id
-    JOIN mine m ON m.is_listed = 0 AND m.started_at >= e.list_begun_at AND m.started_at <= e.started_at
-    GROUP BY l.run_id
+    SELECT l.line, l.run_id, COALESCE(l.plain_at, l.begins_at) AS started_at,
+        MAX(CASE WHEN m.is_listed = 1 THEN m.finished_at END) AS finished_at,
+        COALESCE(MAX(CASE WHEN m.is_listed = 1 AND m._dlt_load_id IN {_COMMITTED} THEN m.status END), 'running')
+            AS status,
+        COUNT(DISTINCT CASE WHEN l.line = 0 THEN m.shard END) AS shards_done,
+        SUM(CASE WHEN m.is_listed = 1 THEN m.scopes_total END) AS scopes_total,
+        SUM(CASE WHEN m.is_listed = 1 THEN m.scopes_ok + m.scopes_empty END) AS scopes_read,
+        SUM(CASE WHEN m.is_listed = 1 THEN m.license_rows END) AS license_rows,
+        SUM(CASE WHEN m.is_listed = 1 OR l.plain_at IS NULL THEN m.requests END) AS requests,
+        SUM(CASE WHEN m.is_listed = 1 OR l.plain_at IS NULL THEN m.throttled END) AS throttled
+    FROM listed_runs l JOIN mine m ON m.line = l.line
+    GROUP BY l.line, l.run_id, l.plain_at, l.begins_at
+), layouts AS (
+    SELECT SUM(scopes_total) AS scopes FROM (
+        SELECT shard, scopes_total,
+            ROW_NUMBER() OVER (PARTITION BY shard ORDER BY started_at DESC, run_id DESC) AS place
+        FROM mine WHERE line = 0
+    ) AS repeated WHERE place = 1 GROUP BY SPLIT_PART(shard, '/', 2)
+), not_ended AS (
+    SELECT COUNT(*) AS scopes, COUNT(CASE WHEN o.outcome IN ({_GOOD}) THEN 1 END) AS scopes_read,
+        COALESCE(SUM(o.license_count), 0) AS license_rows
+    FROM mine m JOIN {{scopes}} s ON s.last_run_id = m.run_id
+    JOIN {{scope_runs}} o ON o.scope_key = s.scope_key AND o.run_id = s.last_run_id
+    WHERE m.line = 0 AND o._dlt_load_id IN {_COMMITTED}
 )
-SELECT CASE WHEN t.is_listed = 1 THEN t.run_id ELSE '{SHARDS}' END AS run_id, t.begins_at AS started_at,
-    CASE WHEN t.is_listed = 1 THEN MAX(t.finished_at) END AS finished_at,
-    t.told_status AS status, CASE WHEN t.is_listed = 0 THEN COUNT(*) ELSE 0 END AS shards_done,
-    CAST(SUM(t.scopes_total) AS BIGINT) AS scopes_total,
-    CAST(SUM(t.scopes_ok + t.scopes_empty) AS BIGINT) AS scopes_read,
-    CAST(SUM(t.license_rows) AS BIGINT) AS license_rows,
-    CAST(SUM(t.requests + COALESCE(p.requests, 0)) AS BIGINT) AS requests,
-    CAST(SUM(t.throttled + COALESCE(p.throttled, 0)) AS BIGINT) AS throttled
-FROM told t LEFT JOIN parts p ON p.run_id = t.run_id
-GROUP BY t.is_listed, CASE WHEN t.is_listed = 1 THEN t.run_id ELSE '{SHARDS}' END, t.begins_at, t.told_status
-ORDER BY 2 DESC, 1 DESC LIMIT %s"""
+SELECT t.run_id, t.started_at, t.finished_at, t.status, t.shards_done,
+    CAST(COALESCE(t.scopes_total, GREATEST(n.scopes, (SELECT MAX(scopes) FROM layouts))) AS BIGINT) AS scopes_total,
+    CAST(COALESCE(t.scopes_read, n.scopes_read) AS BIGINT) AS scopes_read,
+    CAST(COALESCE(t.license_rows, n.license_rows) AS BIGINT) AS license_rows,
+    CAST(t.requests AS BIGINT) AS requests, CAST(t.throttled AS BIGINT) AS throttled
+FROM told t CROSS JOIN not_ended n
+ORDER BY t.line LIMIT %s"""
 )
 
 # the last outcome of every scope of a run, with those of its shards

@@ -150,10 +150,12 @@ def show_all_status(
     runs: int,
     max_age_hours: float | None,
     as_json: bool,
+    options: str,
 ) -> int:
     """`cockpit status`: that of each tenant, and `with_others` of those that only the dataset knows.
 
-    As JSON a list of what is printed for one tenant, with its `name`, null for one that is not configured.
+    As JSON a list of what is printed for one tenant, with its `name`, null for one that is not configured. `options`
+    as for `print_status`, without the tenant.
     """
     keys: dict[str, str] = {}
     shown: list[tuple[str | None, Status | CockpitError]] = []
@@ -180,7 +182,8 @@ def show_all_status(
         for shown_name, found in shown:
             print_heading(shown_name or "not configured here", None, console)
             if isinstance(found, Status):
-                print_status(found, console)
+                picked = f"--tenant {shown_name}" if shown_name else ""
+                print_status(found, console, options=" ".join(filter(None, (options, picked))))
             else:
                 print_failure(str(found), console)
             console.print()

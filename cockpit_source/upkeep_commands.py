@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,16 @@ def _opener(destination: str, database: Path | None, dataset: str) -> Callable[[
     from cockpit_source.pipeline import create_pipeline
 
     return lambda tenant_key: create_pipeline(tenant_key, destination=destination, database=database, dataset=dataset)
+
+
+def _options_of(project: Path | None, destination: str, dataset: str) -> str:
+    """What another command has to be given to use the same project and dataset, without the defaults."""
+    given = {
+        "--project": None if project is None else str(project),
+        "--destination": None if destination == "duckdb" else destination,
+        "--dataset": None if dataset == "cockpit" else dataset,
+    }
+    return " ".join(f"{name} {shlex.quote(value)}" for name, value in given.items() if value is not None)
 
 
 def status(
@@ -52,6 +63,7 @@ def status(
     from cockpit_source.status_report import MAX_NAMED, MAX_SHOWN, print_status, to_json
 
     open_pipeline = _opener(destination, database, dataset)
+    options = _options_of(project, destination, dataset)
     if names := pick_tenants(tenant):
         from cockpit_source.tenant_commands import show_all_status
 
@@ -62,6 +74,7 @@ def status(
             runs=runs,
             max_age_hours=max_age_hours,
             as_json=as_json,
+            options=options,
         )
         sys.exit(code)
     tenant_key = resolve_tenant_key()
@@ -70,7 +83,7 @@ def status(
     if as_json:
         create_console().print_json(data=to_json(found))
     else:
-        print_status(found, create_console())
+        print_status(found, create_console(), options=options)
     sys.exit(found.exit_code)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from marts_world import Marts, in_order
 from postgres_server import PostgresServer
 from sharded_days import ShardedDays
 from support import INSTANCE, Inventory, Model, ScopeIds, day, new_id, sku
@@ -16,6 +19,7 @@ from cockpit_source.load import LoadProgress, run_load
 from cockpit_source.load_result import LoadResult
 from cockpit_source.packages import PackageLoader
 from cockpit_source.pipeline import create_pipeline
+from cockpit_source.reference_data import load_reference_data
 from cockpit_source.runner_lock import one_runner
 from cockpit_source.sandbox import Sandbox
 from cockpit_source.shards import BUCKETS, Shard, bucket_of, overlap, parse_shard
@@ -70,7 +74,7 @@ class Sharded(Inventory):
         super().__init__(sandbox, folder / "inventory.duckdb", destination="postgres")
         self.model = Model(self.tenant_key)
 
-    def load_shard(self, shard: str, number: int, scopes: list[ScopeIds] = SCOPES, **options: object) -> LoadResult:
+    def load_shard(self, shard: str, number: float, scopes: list[ScopeIds] = SCOPES, **options: object) -> LoadResult:
         """Load a part of the list; `finish` is an hour after the shards."""
         part = "" if shard == "finish" else shard
         pipeline = create_pipeline(
@@ -230,6 +234,100 @@ def test_status_tells_shards_as_one_run(sharded: Sharded) -> None:
     assert read() == [("shards", day(1), 60, 60, 60, 7), first]
     sharded.load_shard("finish", 1)
     assert read() == [("", day(1), 60, 60, 60, 7), first]
+
+
+def test_repeated_shards_count_once_and_change_no_earlier_line(sharded: Sharded, tmp_path: Path) -> None:
+    """Shard 1/2 in the evening, again at midnight, then 2/2 and the end; later a shard that nothing ends."""
+    (mine, others) = ([s for s in SCOPES if Shard(i, 2).holds(sharded.model.scope_key(s))] for i in (1, 2))
+    first = ("complete", day(0), 0, 60, 60, 60, 60, 60, 600)
+    project = tmp_path / "a project"
+    project.mkdir()
+
+    def read() -> list[tuple[object, ...]]:
+        status = read_status(sharded.pipeline(), sharded.tenant_key, runs=5)
+        changes = status.customer_changes
+        assert sum(c.row_change for c in changes) == status.runs[0].row_change
+        assert sum(c.seat_change for c in changes) == status.runs[0].seat_change
+        return [
+            (
+                r.status,
+                r.started_at,
+                r.shards_done,
+                r.scopes_total,
+                r.scopes_read,
+                r.license_rows,
+                r.requests,
+                r.row_change,
+                r.seat_change,
+            )
+            for r in status.runs
+        ]
+
+    def told() -> str:
+        command = [sys.executable, "-m", "cockpit_source.cli", "status", *options]
+        environment = os.environ | {"SOURCES__COCKPIT__TENANT": sharded.tenant_key}
+        shown = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=True, env=environment
+        ).stdout
+        assert "running" not in shown
+        return shown
+
+    options = ["--project", str(project), "--destination", "postgres"]
+    part, rest = len(mine), len(others)
+    sharded.answer(mine[0][0], [sku("e3"), sku("e5", total=7)])
+    sharded.answer(mine[1][0], [])
+    sharded.load_shard("1/2", 1.5)
+    # the emptied one waits, so it has no good read
+    assert read() == [("running", day(1.5), 1, part, part - 1, part, part, 1, 7), first]
+    sharded.answer(mine[2][0], [sku("e3", total=4)])
+    sharded.load_shard("1/2", 1.75)
+    assert read() == [("running", day(1.5), 1, part, part - 1, part, 2 * part, 1, 1), first]
+    assert "The first line is that of 1 shard since 2026-01-02 18:00 UTC, each counted once. Once" in told()
+    sharded.answer(others[0][0], [sku("e3"), sku("e5", total=20)])
+    sharded.load_shard("2/2", 1.875)
+    requests = 60 + part
+    assert read() == [("running", day(1.5), 2, 60, 59, 61, requests, 2, 21), first]
+    text = told()
+    assert "not ended" in text
+    assert "of 2 shards since" in text
+    assert f"run `cockpit load --project '{project}' --destination postgres --shard finish`: no scope" in text
+    assert sharded.load_shard("finish", 2).requests == 1
+    second = ("complete", day(1.5), 0, 60, 60, 61, requests + 1, 1, 11)
+    assert read() == [second, first]
+    text = told()
+    assert "The first line is" not in text
+    assert "not ended" not in text
+    check_days(sharded)
+    sharded.answer(others[1][0], [])
+    sharded.answer(others[2][0], [sku("e3", total=15)])
+    sharded.load_shard("2/2", 3)
+    assert read() == [("running", day(3), 1, rest, rest - 1, rest, rest, 0, 5), second, first]
+    assert sharded.load(SCOPES, day(4)).status == "complete"
+    assert read() == [("complete", day(4), 0, 60, 60, 60, 60, -1, -5), second, first]
+
+
+def check_days(sharded: Sharded) -> None:
+    """The list of day 2 was begun at midnight: nothing that counts was read in the evening before."""
+    lists = {0: (0, 0), 1: (0, 0), 2: (2, 2), 3: (2, 2)}
+    on = [day(number).date() for number in lists]
+    expected = [
+        {
+            "tenant": sharded.tenant_key,
+            "compared_on": on[number],
+            "days_before": before,
+            "snapshot_date": on[number - before],
+            "day_end": day(number - before + 0.75),
+            "list_begun_on": on[lists[number - before][0]],
+            "list_ended_on": on[lists[number - before][1]],
+        }
+        for number in lists
+        for before in (0, 1)
+        if before <= number
+    ]
+    pipeline = sharded.pipeline()
+    with one_runner(pipeline) as lock:
+        load_reference_data(pipeline, sharded.resolve(SCOPES), lock=lock)
+    assert Marts(pipeline).create(day(3)).rows("int_days") == in_order(expected)
 
 
 def test_runs_that_may_read_one_scope_exclude_each_other(sharded: Sharded) -> None:

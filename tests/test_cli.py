@@ -223,7 +223,7 @@ def test_load_as_json_is_complete(project: Path, api: Sandbox, cockpit: Command)
     api.answer(B[0], b"", status=403)
     ran = load(cockpit, project, 0, "--json")
     result = json.loads(ran.out)
-    assert set(result) == {*LoadResult.__dataclass_fields__, "guard", "exit_code"}
+    assert set(result) == {*LoadResult.__dataclass_fields__, "guard", "waiting", "exit_code"}
     assert (result["status"], result["exit_code"], ran.exit_code) == ("partial", 3, 3)
     assert (result["outcomes"], result["license_rows"], result["scopes_total"]) == ({"ok": 1, "forbidden": 1}, 2, 2)
     (unread,) = result["unread_scopes"]

@@ -86,7 +86,8 @@ class Drops:
             f"{' and '.join(text for number, text in kinds if number)} ({share} of this list that held licences; let "
             f"through without a question: up to {self.guard.max_scopes} scopes or {self.guard.max_percent:g} %)."
             f"{too_few} Their rows stay as they were; the others are loaded. Look at them (`cockpit status`, outcome "
-            f"quarantined); if they are right, `cockpit load --accept-drop {count}` lets them through."
+            f"quarantined); if they are right, `cockpit load --accept-drop {count}` lets them through, with the "
+            "other options of this load, and of several tenants with --tenant NAME."
         )
 
 

@@ -14,8 +14,10 @@ Project = Annotated[
 Database = Annotated[
     Path | None, typer.Option(help="DuckDB file; by default license_inventory.duckdb in the project folder.")
 ]
-Destination = Annotated[str, typer.Option(help="dlt destination, configured as dlt wants it.")]
-Dataset = Annotated[str, typer.Option(help="Dataset (schema) that holds the tables.")]
+Destination = Annotated[
+    str, typer.Option(envvar="COCKPIT_DESTINATION", help="dlt destination, configured as dlt wants it.")
+]
+Dataset = Annotated[str, typer.Option(envvar="COCKPIT_DATASET", help="Dataset (schema) that holds the tables.")]
 Tenants = Annotated[
     list[str] | None,
     typer.Option("--tenant", help="Of several tenants only this one, by its NAME in the configuration; repeatable."),

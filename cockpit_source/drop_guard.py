@@ -86,7 +86,8 @@ class Drops:
             f"{' and '.join(text for number, text in kinds if number)} ({share} of this list that held licences; let "
             f"through without a question: up to {self.guard.max_scopes} scopes or {self.guard.max_percent:g} %)."
             f"{too_few} Their rows stay as they were; the others are loaded. Look at them (`cockpit status`, outcome "
-            f"quarantined); if they are right, `cockpit load --accept-drop {count}` lets them through."
+            f"quarantined); if they are right, `cockpit load --accept-drop {count}` lets them through, with the "
+            "other options of this load, and of several tenants with --tenant NAME."
         )
 
 
@@ -101,15 +102,16 @@ def count_drops(guard: DropGuard, scope_list: ScopeList, held_batches: Sequence[
 
 
 def quarantine(batch: pa.Table, drops: Drops) -> pa.Table:
-    """`batch`, rows as in the spool, with its empty scopes held back."""
-    is_empty = pc.equal(batch["outcome"], "empty")
-    held = pc.cast(pc.struct_field(batch["prior"], "held_licenses"), pa.string())
+    """`batch`, rows as in the spool, with its emptied scopes held back; what held nothing before stays empty."""
+    held_before = pc.fill_null(pc.struct_field(batch["prior"], "held_licenses"), 0)
+    is_emptied = pc.and_(pc.equal(batch["outcome"], "empty"), pc.greater(held_before, 0))
+    held = pc.cast(held_before, pa.string())
     until = "" if drops.guard.is_final else "; the run that ends the shards decides"
     description = pc.binary_join_element_wise(
         "the answer was empty, and the scope held ", held, f" licence rows{until}", ""
     )
     for name, value in (("outcome", QUARANTINED), ("error_type", "drop_guard"), ("error_description", description)):
-        batch = _replace(batch, name, pc.if_else(is_empty, value, batch[name]))
+        batch = _replace(batch, name, pc.if_else(is_emptied, value, batch[name]))
     return batch
 
 

@@ -34,10 +34,10 @@ def maintain(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Merge the small files of a DuckLake, forget its old snapshots, and delete files that no snapshot needs.
+    """Tidy the warehouse: small files and old snapshots of a DuckLake, statistics of PostgreSQL, a DuckDB file's log.
 
-    Loads and readers may go on meanwhile. On PostgreSQL it makes the statistics anew, on a DuckDB file it writes the
-    log into the file; both look after themselves otherwise. No row of a table is changed.
+    On a lake it merges small files, forgets old snapshots, and deletes files that no snapshot needs. PostgreSQL and
+    DuckDB look after themselves otherwise. Loads and readers may go on meanwhile. No row of a table is changed.
 
     Exit codes: 0 done, 2 configuration or usage, 6 on DuckDB, a load is running or the database is in use.
     """

@@ -26,7 +26,9 @@ def print_lists(
     """The reference tables of a tenant, what was noted about its lists, and how far its prices reach."""
     table = create_table("reference table", "rows", "", right=("rows",))
     for one in reference.tables:
-        table.add_row(one.name, f"{one.rows:,}", _STATES[one.state])
+        # of a table without rows nothing was loaded that could stay
+        state = "created" if one.state == "kept" and not one.rows else one.state
+        table.add_row(one.name, f"{one.rows:,}", _STATES[state])
     console.print(table)
     console.print()
     for note in reference.notes:

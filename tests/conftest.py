@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,13 @@ from cockpit_source.sandbox import Sandbox, running_sandbox
 
 if TYPE_CHECKING:
     from marts_world import Marts
+
+
+def pytest_configure() -> None:
+    """What runs in the background ignores Ctrl+C, and so would every process that a test starts and interrupts."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture(autouse=True)

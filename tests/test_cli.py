@@ -219,11 +219,19 @@ def test_load_prints_the_result_to_stdout_and_nothing_else(project: Path) -> Non
     ]
 
 
+def test_destination_and_dataset_come_from_the_environment(project: Path) -> None:
+    ran = run_process("status", "--project", project, COCKPIT_DESTINATION="nosuch")
+    assert ran.exit_code == 2
+    assert "nosuch" in ran.err
+    ran = run_process("status", "--project", project, "--json", COCKPIT_DATASET="other")
+    assert (ran.exit_code, json.loads(ran.out)["dataset"]) == (0, "other")
+
+
 def test_load_as_json_is_complete(project: Path, api: Sandbox, cockpit: Command) -> None:
     api.answer(B[0], b"", status=403)
     ran = load(cockpit, project, 0, "--json")
     result = json.loads(ran.out)
-    assert set(result) == {*LoadResult.__dataclass_fields__, "guard", "exit_code"}
+    assert set(result) == {*LoadResult.__dataclass_fields__, "guard", "waiting", "exit_code"}
     assert (result["status"], result["exit_code"], ran.exit_code) == ("partial", 3, 3)
     assert (result["outcomes"], result["license_rows"], result["scopes_total"]) == ({"ok": 1, "forbidden": 1}, 2, 2)
     (unread,) = result["unread_scopes"]

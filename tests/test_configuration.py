@@ -110,6 +110,8 @@ def test_every_key_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch
         "refresh_marts": "true",
         "after_run_command": "notify",
         "after_run_webhook": "https://hooks.example.com/x",
+        "spool_url": "s3://bucket/spool",
+        "shard_timeout_seconds": "90",
     }
     others = {"access_token", "customers", "provider_instances", "resellers", "scopes", "scopes_file", "discover"}
     assert set(texts) | others == set(KEYS)
@@ -140,6 +142,8 @@ def test_every_key_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch
         "refresh_marts": True,
         "after_run_command": "notify",
         "after_run_webhook": "https://hooks.example.com/x",
+        "spool_url": "s3://bucket/spool",
+        "shard_timeout_seconds": 90.0,
     }
     credentials = settings.credentials
     assert (credentials.client_id, credentials.client_secret) == ("true", "0123")

@@ -374,7 +374,11 @@ def test_ctrl_c_at_the_approval_sends_and_records_nothing(world: World, cockpit:
             asked += more
         assert begun in asked, asked
         applying.send_signal(signal.SIGINT)
-        out, err = applying.communicate(timeout=60)
+        try:
+            out, err = applying.communicate(timeout=60)
+        finally:
+            # it waits for a word that never comes
+            applying.kill()
     os.close(inner)
     os.close(terminal)
     assert (applying.returncode, out.strip()) == (4, b"")

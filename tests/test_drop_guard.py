@@ -111,6 +111,18 @@ def test_scopes_that_held_nothing_do_not_count(tenant: Tenant) -> None:
     tenant.check()
 
 
+def test_scopes_that_held_nothing_stay_empty_beside_those_that_are_held_back(tenant: Tenant) -> None:
+    """They are in the same package, and their outcome is that of their answer."""
+    tenant.empty(SCOPES[:2])
+    tenant.load(1)
+    tenant.empty(SCOPES[2:10])
+    result = tenant.inventory.load(SCOPES, day(2))
+    assert (result.exit_code, result.outcomes) == (4, {"ok": 50, "empty": 2, "quarantined": 8})
+    held_back = {scope: ("quarantined", []) for scope in SCOPES[2:10]}
+    tenant.model.run(result.run_id, day(2), tenant.answers | held_back)
+    tenant.check()
+
+
 def test_everything_emptied_is_guarded_and_not_failed(tenant: Tenant) -> None:
     before = every_table(tenant.inventory.database)
     tenant.empty(SCOPES)

@@ -211,6 +211,34 @@ def test_real_tenant_is_not_called_simulated(world: World, tmp_path: Path) -> No
     assert "simulated" not in read_report(tmp_path / "report.html").text.lower()
 
 
+def test_rows_of_several_tenants_name_theirs(world: World, tmp_path: Path) -> None:
+    """The same customers once more, as those of another tenant."""
+    (tenant,) = world.row("SELECT DISTINCT tenant FROM runs")
+    database = tmp_path / "two.duckdb"
+    database.write_bytes(world.database.read_bytes())
+    with duckdb.connect(str(database)) as connection:
+        for table in ("runs", "customers", "resellers", "scopes", "scope_runs", "licenses", "license_history"):
+            columns = connection.execute(f"SELECT * FROM cockpit.{table} LIMIT 0").to_arrow_table().column_names
+            keyed = "".join(
+                f", replace({name}, '{tenant}', 'second.example') AS {name}" for name in {"scope_key"} & set(columns)
+            )
+            select = f"SELECT * REPLACE ('second.example' AS tenant{keyed}) FROM cockpit.{table}"
+            connection.execute(f"INSERT INTO cockpit.{table} {select}")
+    assert publish_read_copy(database, "test", wait_seconds=5, note=print)
+    written = run(tmp_path, "report", "--database", database)
+    assert written.returncode == 0, written.stderr
+    two = read_report(tmp_path / "report.html").tables
+    for name in ("customers", "resellers", "unread", "attention_stale", "attention_full"):
+        head, *rows = two[name]
+        assert head[-1] == "Tenant"
+        assert {row[-1] for row in rows} <= {tenant, "second.example"}
+        assert "Tenant" not in world.page.tables[name][0]
+    assert {row[-1] for row in two["resellers"][1:]} == {tenant, "second.example"}
+    assert [row[:-1] for row in two["resellers"][1::2]] == world.page.tables["resellers"][1:][
+        : len(two["resellers"]) // 2
+    ]
+
+
 def test_runs_that_read_nothing_make_a_report_too(world: World, tmp_path: Path) -> None:
     database = tmp_path / "nothing.duckdb"
     database.write_bytes(world.database.read_bytes())

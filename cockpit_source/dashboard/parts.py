@@ -153,11 +153,13 @@ def table(rows: pa.Table, file_name: str, *, hidden: Sequence[str] = (), empty: 
     """
     if not rows.num_rows:
         return note(empty)
-    # a column that nobody filled, such as part numbers without a catalogue, only takes room
+    # a column that nobody filled, such as part numbers without a catalogue, only takes room, and so does one tenant
     names = {
         name: _heading(name)
         for name in rows.column_names
-        if name not in hidden and rows[name].null_count < rows.num_rows
+        if name not in hidden
+        and rows[name].null_count < rows.num_rows
+        and (name != "tenant" or pa.compute.count_distinct(rows[name]).as_py() > 1)
     }
     shown = rows.select(list(names)).rename_columns(list(names.values()))
     view = mo.ui.table(

@@ -239,14 +239,14 @@ def customers(filters: Filters) -> Query:
 SELECT coalesce(min(d.customer_label), i.customer_id) AS customer, {_RECLAIMABLE},
        min(p.cost) AS reclaimable_cost, min(p.currency) AS currency,{_SUMS},
        count(DISTINCT i.sku_id) AS skus, min(d.reseller_name) AS reseller, min(d.country) AS country,
-       min(observed_at) AS read_at, max(age_hours) AS age_hours, i.customer_id
+       min(observed_at) AS read_at, max(age_hours) AS age_hours, i.customer_id, i.tenant
 FROM {_inventory(filters)} AS i
 LEFT JOIN (SELECT tenant, customer_id, customer_label, reseller_name, country FROM dim_customers) AS d
     ON d.tenant = i.tenant AND d.customer_id = i.customer_id
 LEFT JOIN {_costs(filters, "tenant", "customer_id")} AS p
     ON p.tenant = i.tenant AND p.customer_id = i.customer_id
 GROUP BY i.tenant, i.customer_id
-ORDER BY {_MOST_FIRST}, customer, i.customer_id"""
+ORDER BY {_MOST_FIRST}, customer, i.customer_id, i.tenant"""
     return Query(sql, filters.values)
 
 
@@ -275,14 +275,14 @@ def resellers(filters: Filters) -> Query:
 SELECT coalesce(min(d.reseller_name), i.reseller_id, 'No reseller (direct)') AS reseller, {_RECLAIMABLE},
        min(p.cost) AS reclaimable_cost, min(p.currency) AS currency,{_SUMS},
        count(DISTINCT (i.tenant, i.customer_id)) AS customers, count(DISTINCT i.sku_id) AS skus,
-       min(d.country) AS country, max(i.age_hours) AS age_hours, i.reseller_id
+       min(d.country) AS country, max(i.age_hours) AS age_hours, i.reseller_id, i.tenant
 FROM {_inventory(filters)} AS i
 LEFT JOIN (SELECT tenant, reseller_id, reseller_name, country FROM dim_resellers) AS d
     ON d.tenant = i.tenant AND d.reseller_id = i.reseller_id
 LEFT JOIN {_costs(filters, "tenant", "reseller_id")} AS p
     ON p.tenant = i.tenant AND p.reseller_id IS NOT DISTINCT FROM i.reseller_id
 GROUP BY i.tenant, i.reseller_id
-ORDER BY total_seats DESC NULLS LAST, reseller"""
+ORDER BY total_seats DESC NULLS LAST, reseller, i.tenant"""
     return Query(sql, filters.values)
 
 
@@ -295,7 +295,7 @@ def change_rows(filters: Filters, from_date: date, to_date: date) -> Query:
     sql = f"""
 SELECT c.kind, coalesce(d.customer_label, c.customer_id) AS customer, c.sku_name AS product,
        c.seats_before, c.seats_after, c.seat_change, c.assigned_before, c.assigned_after,
-       c.customer_id, c.provider_instance_id, c.reseller_id, c.sku_id
+       c.customer_id, c.provider_instance_id, c.reseller_id, c.sku_id, tenant
 FROM {source} AS c LEFT JOIN {LABELS} AS d USING (tenant, customer_id)
 ORDER BY abs(c.seat_change) DESC, customer, product, c.provider_instance_id"""
     return Query(sql, values)
@@ -321,7 +321,7 @@ def attention_rows(filters: Filters) -> Query:
 SELECT kind, coalesce(d.customer_label, customer_id) AS customer, sku_name AS product, detail,
        total_seats, assigned_seats, suspended_seats, provider_instance_name AS provider_instance,
        observed_at AS read_at, age_hours,
-       customer_id, provider_instance_id, sku_id
+       customer_id, provider_instance_id, sku_id, tenant
 FROM (SELECT * FROM attention {filters.where(*_CUSTOMER, "sku_id")})
 LEFT JOIN {LABELS} AS d USING (tenant, customer_id)
 ORDER BY coalesce(list_position([{kinds}], kind), 99),
@@ -344,7 +344,7 @@ def scope_rows(filters: Filters, *, only_bad: bool) -> Query:
     sql = f"""
 SELECT state, coalesce(d.customer_label, customer_id) AS customer, provider_instance_name AS provider_instance,
        reseller_name AS reseller, last_outcome, http_status, reason, failing_runs, last_good_at, age_hours,
-       has_active_gdap, delisted_at, scope_key
+       has_active_gdap, delisted_at, scope_key, tenant
 FROM (SELECT * FROM scope_health {where}) LEFT JOIN {LABELS} AS d USING (tenant, customer_id)
 ORDER BY age_hours DESC NULLS FIRST, customer, scope_key"""
     return Query(sql, filters.values)

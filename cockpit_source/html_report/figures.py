@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -101,9 +102,15 @@ class Figures:
     def _cut(self, query: Query) -> CutRows:
         return self._cut_rows(self._all(query), self._rows)
 
-    @staticmethod
-    def _cut_rows(found: Sequence[Row], limit: int) -> CutRows:
-        return CutRows(list(found[:limit]), len(found))
+    def _cut_rows(self, found: Sequence[Row], limit: int) -> CutRows:
+        """The first rows, without a column for the tenant where all are of one."""
+        left_out = () if self._has_several_tenants else ("tenant",)
+        rows = [{name: value for name, value in row.items() if name not in left_out} for row in found[:limit]]
+        return CutRows(rows, len(found))
+
+    @cached_property
+    def _has_several_tenants(self) -> bool:
+        return len(self._all(queries.last_runs())) > 1
 
     def _reclaimable(self) -> Row:
         whole, *currencies = self._all(shared.reclaimable(_EVERYTHING))

@@ -49,7 +49,7 @@ def unread_scopes() -> Query:
         f"""
 SELECT state, coalesce(d.customer_label, customer_id) AS customer, provider_instance_name AS provider_instance,
        reseller_name AS reseller, http_status, coalesce(reason, last_outcome) AS reason, failing_runs, last_good_at,
-       age_hours
+       age_hours, tenant
 FROM (SELECT * FROM scope_health WHERE is_listed AND state <> 'good')
 LEFT JOIN {LABELS} AS d USING (tenant, customer_id)
 ORDER BY age_hours DESC NULLS FIRST, customer, scope_key"""

@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 from cockpit_source import load
 from cockpit_source.cli import run
 from cockpit_source.packages import BatchQueue, collect_packages
 
 
-def collect_when_read(queue: BatchQueue) -> Iterator[tuple[list[Path], bool]]:
+def collect_when_read(queue: BatchQueue, *others: Any) -> Iterator[tuple[list[Path], bool]]:
     """The packages of `collect_packages`, the first of them after the last scope was read."""
     read: BatchQueue = SimpleQueue()
     while True:
@@ -24,7 +25,7 @@ def collect_when_read(queue: BatchQueue) -> Iterator[tuple[list[Path], bool]]:
         if batch is None or isinstance(batch, BaseException):
             break
     print(time.monotonic(), flush=True)
-    return collect_packages(read)
+    return collect_packages(read, *others)
 
 
 if __name__ == "__main__":

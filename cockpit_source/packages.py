@@ -26,7 +26,7 @@ from cockpit_source.run_record import RunRecord
 from cockpit_source.scope_list import ScopeList
 from cockpit_source.source import PackagePart, RunFacts, known_tables, package_source
 from cockpit_source.spool import Spool, fail_batch, read_batch, read_batches
-from cockpit_source.warehouse import Warehouse, describe_location, to_warehouse_error
+from cockpit_source.warehouse import Warehouse, describe_location, tells_lost_connection, to_warehouse_error
 
 PACKAGE_SCOPES = 4_000
 PACKAGE_SECONDS = 60.0
@@ -164,6 +164,8 @@ class PackageLoader:
         try:
             self._load_package([path])
         except WarehouseRefused as refusal:
+            if tells_lost_connection(refusal.reason):
+                raise
             batch = read_batch(path)
             failed, outcomes, rows = fail_batch(batch, refusal.reason)
             self._load_tables([failed])

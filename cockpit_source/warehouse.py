@@ -27,6 +27,12 @@ from cockpit_source.scope_list import HELD_SCHEMA, PRIOR_SCHEMA
 from cockpit_source.shards import Shard, overlap
 
 _CHUNK_ROWS = 10_000
+# what libpq says when the server ends or restarts
+_LOST_CONNECTION = re.compile(
+    r"terminating connection|server closed the connection|connection already closed|connection to server|"
+    r"could not connect|Connection refused|SSL connection has been closed|cursor already closed",
+    re.IGNORECASE,
+)
 _LOCK_HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 _POLL_SECONDS = 0.1
 
@@ -317,6 +323,11 @@ def to_warehouse_error(error: BaseException, location: str) -> WarehouseError:
         "(for DuckDB: --database, or destination.duckdb.credentials), then run again. Nothing was lost.",
         reason,
     )
+
+
+def tells_lost_connection(reason: str) -> bool:
+    """Whether a reason is about the connection to a server, and so about no row."""
+    return _LOST_CONNECTION.search(reason) is not None
 
 
 def describe_reason(error: BaseException) -> str:

@@ -94,6 +94,8 @@ class Processes:
         self.logs: list[Path] = []
         self.scheduler = self._start("scheduler", "--no-dashboard", "--port", "0", "--host", "127.0.0.1")
         wait_until(self._file.exists, "the scheduler")
+        # it is there before it is written
+        wait_until(lambda: bool(self._file.read_text().strip()), "the address of the scheduler")
         self.address: str = json.loads(self._file.read_text())["address"]
 
     @property

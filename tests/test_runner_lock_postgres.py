@@ -62,8 +62,8 @@ def test_load_that_loses_its_lock_stops_and_the_next_carries_on(
     with monkeypatch.context() as patched:
         collect = loading.collect_packages
 
-        def collect_and_lose_the_lock(queue: Any) -> Any:
-            for number, package in enumerate(collect(queue)):
+        def collect_and_lose_the_lock(*arguments: Any) -> Any:
+            for number, package in enumerate(collect(*arguments)):
                 if number == 1:
                     end_session_of_the_lock(postgres)
                 yield package

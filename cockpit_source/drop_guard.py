@@ -101,11 +101,16 @@ def count_drops(guard: DropGuard, scope_list: ScopeList, held_batches: Sequence[
     return Drops(guard, emptied, unlisted, scope_list.count_holding())
 
 
+def mark_emptied(batch: pa.Table) -> pa.ChunkedArray:
+    """Of each row, as in the spool, whether the scope held licences when the run began and reads empty now."""
+    held_before = pc.fill_null(pc.struct_field(batch["prior"], "held_licenses"), 0)
+    return pc.and_(pc.equal(batch["outcome"], "empty"), pc.greater(held_before, 0))
+
+
 def quarantine(batch: pa.Table, drops: Drops) -> pa.Table:
     """`batch`, rows as in the spool, with its emptied scopes held back; what held nothing before stays empty."""
-    held_before = pc.fill_null(pc.struct_field(batch["prior"], "held_licenses"), 0)
-    is_emptied = pc.and_(pc.equal(batch["outcome"], "empty"), pc.greater(held_before, 0))
-    held = pc.cast(held_before, pa.string())
+    is_emptied = mark_emptied(batch)
+    held = pc.cast(pc.struct_field(batch["prior"], "held_licenses"), pa.string())
     until = "" if drops.guard.is_final else "; the run that ends the shards decides"
     description = pc.binary_join_element_wise(
         "the answer was empty, and the scope held ", held, f" licence rows{until}", ""

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cockpit_source.drop_guard import mark_emptied
 from cockpit_source.errors import CockpitError
 from cockpit_source.outcomes import ScopeResult
 from cockpit_source.scopes import GOOD_OUTCOMES, PriorState
@@ -277,8 +278,7 @@ def encode_batch(batch: pa.Table) -> bytes:
 def split_batch(batch: pa.Table) -> list[tuple[pa.Table, str]]:
     """The rows of `batch` by the kind of their file, `write_batch` says which; none without a row."""
     is_skipped = pc.equal(batch["outcome"], "skipped")
-    held_licenses = pc.struct_field(batch["prior"].combine_chunks(), "held_licenses")
-    is_emptied = pc.and_(pc.equal(batch["outcome"], "empty"), pc.greater(pc.fill_null(held_licenses, 0), 0))
+    is_emptied = mark_emptied(batch)
     is_tried = pc.invert(pc.or_(is_skipped, is_emptied))
     parts = [(batch.filter(mask), kind) for mask, kind in ((is_emptied, HELD), (is_tried, ""), (is_skipped, SKIPPED))]
     return [(part, kind) for part, kind in parts if part.num_rows]

@@ -186,6 +186,6 @@ def _read_reason(body: Any, secret: str) -> str:
 
 def _describe_refusal(url: str, status: int, said: str) -> str:
     return (
-        f"Sign-in was refused (HTTP {status} from {url}{said}). Check client_id and client_secret: the secret may "
+        f"Sign-in was refused (HTTP {status} from {url}{said}). Check client_id and client_secret; the secret may "
         "have expired or been replaced; a CSP creates new ones in the portal settings."
     )

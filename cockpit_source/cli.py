@@ -6,16 +6,28 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from cockpit_source.command_options import AsJson, Database, Dataset, Destination, Project, Tenants, enter_project
+from cockpit_source.command_options import (
+    AsJson,
+    Database,
+    Dataset,
+    Destination,
+    Project,
+    ScopesFile,
+    Tenants,
+    enter_project,
+    list_of_one,
+    pick_names,
+    resolve_one,
+)
 from cockpit_source.deletions.commands import deletions_app
 from cockpit_source.errors import CockpitError, ConfigurationError, DeletionRefused
+from cockpit_source.load_command import add_load_command
 from cockpit_source.maintain_command import add_maintain_command
 from cockpit_source.mart_commands import add_mart_commands
 from cockpit_source.move_command import add_move_command
@@ -32,10 +44,6 @@ app = typer.Typer(
 
 app.add_typer(deletions_app, name="deletions")
 
-ScopesFile = Annotated[
-    Path | None,
-    typer.Option(help="CSV, Parquet or JSON file to load instead of the configured scopes; delists nothing."),
-]
 # as in cockpit_source.sandbox, an extra that need not be installed to read the help
 _FAULT_KINDS = (
     "throttle, throttle_date, throttle_bare, error_500, html_503, reset, truncated, hang, wrong_shape, sign_in_page, "
@@ -92,29 +100,6 @@ def options(
     """Load the Microsoft licence inventory of a CSP from the CloudCockpit CSP API into a warehouse."""
 
 
-def _resolve(scopes_file: Path | None, tenant_name: str | None = None) -> Any:
-    from cockpit_source.configuration import resolve_settings
-
-    return resolve_settings(tenant_name, scopes_file=None if scopes_file is None else str(scopes_file.absolute()))
-
-
-def _pick(tenants: list[str] | None, one: str | None = None) -> list[str]:
-    """The names of the tenants that a command is about, none where there are no several.
-
-    `one` begins a sentence about what is for one tenant only, where that was asked for.
-    """
-    from cockpit_source.configuration import pick_tenants
-
-    names = pick_tenants(tenants)
-    if one is not None and len(names) > 1:
-        raise ConfigurationError(f"{one} one tenant. Name it: --tenant NAME.")
-    return names
-
-
-def _list_of_one(scopes_file: Path | None) -> str | None:
-    return None if scopes_file is None else "--scopes-file is the list of"
-
-
 @app.command(epilog="Example: cockpit check --project /etc/cockpit")
 def check(
     project: Project = None,
@@ -146,14 +131,14 @@ def check(
     def open_pipeline(tenant_key: str) -> Any:
         return create_pipeline(tenant_key, destination=destination, database=database, dataset=dataset)
 
-    names = _pick(tenant, "--probe is about" if probe else _list_of_one(scopes_file))
+    names = pick_names(tenant, "--probe is about" if probe else list_of_one(scopes_file))
     if names and not probe:
         from cockpit_source.tenant_commands import check_all
 
-        sys.exit(check_all(names, lambda name: _resolve(scopes_file, name), open_pipeline))
+        sys.exit(check_all(names, lambda name: resolve_one(scopes_file, name), open_pipeline))
     follow = _create_probe(as_json) if probe else None
     console = create_console(stderr=probe)
-    sys.exit(run_checks(lambda: _resolve(scopes_file, *names), open_pipeline, console, probe=follow))
+    sys.exit(run_checks(lambda: resolve_one(scopes_file, *names), open_pipeline, console, probe=follow))
 
 
 def _create_probe(as_json: bool) -> Callable[[Any, Any], int]:
@@ -190,136 +175,19 @@ def scopes(
     def open_pipeline(tenant_key: str) -> Any:
         return create_pipeline(tenant_key, destination=destination, database=database, dataset=dataset)
 
-    if names := _pick(tenant, _list_of_one(scopes_file)):
+    if names := pick_names(tenant, list_of_one(scopes_file)):
         from cockpit_source.tenant_commands import print_all_scopes
 
         def resolve(name: str) -> Any:
-            return _resolve(scopes_file, name)
+            return resolve_one(scopes_file, name)
 
         sys.exit(print_all_scopes(names, resolve, open_pipeline, as_json=as_json))
-    settings = _resolve(scopes_file)
+    settings = resolve_one(scopes_file)
     print_scopes(settings, open_pipeline(settings.tenant_key), create_console(), as_json=as_json)
 
 
-@app.command(epilog="Example: cockpit load --project /etc/cockpit --database /srv/licences.duckdb")
-def load(
-    project: Project = None,
-    tenant: Tenants = None,
-    scopes_file: ScopesFile = None,
-    database: Database = None,
-    destination: Destination = "duckdb",
-    dataset: Dataset = "cockpit",
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Read only the scopes that the last run did not; delists nothing.")
-    ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over where the last run was interrupted.")] = False,
-    accept_drop: Annotated[
-        int, typer.Option(min=0, help="Let so many scopes lose all licences or leave the list, past the drop guard.")
-    ] = 0,
-    dask: Annotated[
-        str | None,
-        typer.Option(help="Read on the workers of a Dask scheduler at this address, or local for two here."),
-    ] = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(metavar="I/N|finish", help="Read part I of N of the list beside others; finish: after all."),
-    ] = None,
-    as_json: AsJson = False,
-    as_of: Annotated[datetime | None, typer.Option(hidden=True)] = None,
-) -> None:
-    """Read every scope and bring the tables up to date; of several tenants, one after another, with --dask at once.
-
-    The first Ctrl+C or SIGTERM loads what is read by then and skips the rest; the second ends at once.
-
-    Exit codes: 0 all scopes read, 1 none read or an unexpected error, 2 configuration or usage, 3 some not read,
-    4 held back by the drop guard, 5 sign-in refused, 6 the database is in use. Of several tenants it is the first of
-    2, 6, 5, 1, 4, 3 that one of them has.
-    """
-    if retry_failed and scopes_file is not None:
-        raise ConfigurationError("--retry-failed takes its scopes from the warehouse: leave --scopes-file out.")
-    enter_project(project)
-    from cockpit_source.errors import NothingToRetry
-    from cockpit_source.fanout.opening import fan_out_by_dask
-    from cockpit_source.hooks import describe
-    from cockpit_source.load import LoadProgress, run_load
-    from cockpit_source.pipeline import create_pipeline
-    from cockpit_source.progress import ProgressDisplay
-    from cockpit_source.report import create_console, print_result
-    from cockpit_source.shards import FINISH, parse_shard
-    from cockpit_source.stopping import StopRequest, stopping_on_signals
-
-    moment = None if as_of is None else as_of.replace(tzinfo=as_of.tzinfo or UTC)
-    one = "--shard is for" if shard else "--accept-drop is for" if accept_drop else _list_of_one(scopes_file)
-    names = _pick(tenant, one)
-    if names and shard is None:
-        from cockpit_source.tenant_commands import load_all
-
-        code = load_all(
-            names,
-            as_json=as_json,
-            dask=dask,
-            destination=destination,
-            database=database,
-            dataset=dataset,
-            full_list=scopes_file is None,
-            retry_failed=retry_failed,
-            accept_drop=accept_drop,
-            as_of=moment,
-            fresh=fresh,
-            scopes_file=None if scopes_file is None else str(scopes_file.absolute()),
-        )
-        sys.exit(code)
-    settings = _resolve(scopes_file, *names)
-    # any spelling of a shard is one pipeline
-    part = "" if shard in (None, FINISH) else str(parse_shard(shard or ""))
-    pipeline = create_pipeline(
-        settings.tenant_key, destination=destination, database=database, dataset=dataset, shard=part
-    )
-    progress = LoadProgress()
-    request = StopRequest()
-    with (
-        fan_out_by_dask(dask) as fan_out,
-        ProgressDisplay(progress, create_console(stderr=True)),
-        stopping_on_signals(request, lambda: progress.record is not None, progress.notes.append),
-    ):
-        try:
-            result = run_load(
-                pipeline,
-                settings,
-                full_list=scopes_file is None,
-                retry_failed=retry_failed,
-                accept_drop=accept_drop,
-                as_of=moment,
-                fresh=fresh,
-                shard=part or shard,
-                progress=progress,
-                stop_request=request,
-                fan_out=fan_out,
-            )
-        except NothingToRetry as nothing:
-            if as_json:
-                create_console().print_json(data=describe(settings, nothing) | {"status": nothing.status})
-            else:
-                create_console().print(str(nothing), soft_wrap=True)
-            sys.exit(nothing.exit_code)
-        except KeyboardInterrupt:
-            raise CockpitError(
-                "Interrupted before the first scope was read. Nothing was changed; the next load begins anew."
-                if progress.record is None
-                else "Interrupted. What was read is in the spool; the next load carries on."
-            ) from None
-        except CockpitError as error:
-            if as_json:
-                create_console().print_json(data=describe(settings, error))
-            raise
-    if as_json:
-        create_console().print_json(data=result.to_dict(), default=str)
-    else:
-        print_result(result, create_console())
-    sys.exit(result.exit_code)
-
-
 # here, for the order in --help
+add_load_command(app)
 add_upkeep_commands(app)
 add_mart_commands(app)
 add_maintain_command(app)
@@ -333,6 +201,9 @@ def sandbox(
     ] = 8765,
     seed: Annotated[int, typer.Option(help="Same seed, same tenant.")] = 7,
     customers: Annotated[int, typer.Option(min=1, help="Customers of the simulated tenant.")] = 120,
+    domain: Annotated[
+        str, typer.Option(help="Name of the simulated tenant; two in one dataset need two.")
+    ] = "sandbox.example",
     day: Annotated[int, typer.Option(min=0, help="Simulated day, from 0.")] = 0,
     latency_ms: Annotated[float, typer.Option(min=0, help="Delay of every answer.")] = 0,
     fault: Annotated[
@@ -344,7 +215,16 @@ def sandbox(
 ) -> None:
     """Serve a simulated tenant on this machine: no credentials, no network, no real data."""
     run = _require_sandbox("cockpit_source.sandbox_command", "serve_sandbox")
-    run(port=port, seed=seed, customers=customers, day=day, latency_ms=latency_ms, faults=fault or [], folder=project)
+    run(
+        port=port,
+        seed=seed,
+        customers=customers,
+        domain=domain,
+        day=day,
+        latency_ms=latency_ms,
+        faults=fault or [],
+        folder=project,
+    )
 
 
 @app.command(epilog="Example: cockpit demo --folder /tmp/cockpit_demo")

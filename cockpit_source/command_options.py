@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from cockpit_source.errors import ConfigurationError
 
 Project = Annotated[
     Path | None,
@@ -22,6 +24,10 @@ Tenants = Annotated[
     list[str] | None,
     typer.Option("--tenant", help="Of several tenants only this one, by its NAME in the configuration; repeatable."),
 ]
+ScopesFile = Annotated[
+    Path | None,
+    typer.Option(help="CSV, Parquet or JSON file to load instead of the configured scopes; delists nothing."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -32,3 +38,28 @@ def enter_project(project: Path | None) -> None:
 
     set_runtime_defaults()
     open_project(project)
+
+
+def resolve_one(scopes_file: Path | None, tenant_name: str | None = None) -> Any:
+    """The settings of the tenant `tenant_name`, or of the only one, with that list of scopes where there is one."""
+    from cockpit_source.configuration import resolve_settings
+
+    return resolve_settings(tenant_name, scopes_file=None if scopes_file is None else str(scopes_file.absolute()))
+
+
+def pick_names(tenants: list[str] | None, one: str | None = None) -> list[str]:
+    """The names of the tenants that a command is about, none where there are no several.
+
+    `one` begins a sentence about what is for one tenant only, where that was asked for.
+    """
+    from cockpit_source.configuration import pick_tenants
+
+    names = pick_tenants(tenants)
+    if one is not None and len(names) > 1:
+        raise ConfigurationError(f"{one} one tenant. Name it: --tenant NAME.")
+    return names
+
+
+def list_of_one(scopes_file: Path | None) -> str | None:
+    """What `pick_names` wants as `one` where there is a list of scopes."""
+    return None if scopes_file is None else "--scopes-file is the list of"

@@ -22,7 +22,8 @@ from cockpit_source.client import CockpitClient
 from cockpit_source.configuration import resolve_settings
 from cockpit_source.dlt_options import loading
 from cockpit_source.drop_guard import quarantine
-from cockpit_source.errors import CockpitError, ConfigurationError, NothingToRetry
+from cockpit_source.errors import CockpitError, ConfigurationError, NothingToRetry, WarehouseBusy
+from cockpit_source.failed_attempt import forget_failure, keep_failure
 from cockpit_source.fetch import utc_now
 from cockpit_source.hooks import tell_after_run
 from cockpit_source.lake import one_committer
@@ -106,6 +107,8 @@ def run_load(
     except NothingToRetry:
         raise
     except CockpitError as error:
+        if progress.record is None and not isinstance(error, WarehouseBusy):
+            keep_failure(work_folder(pipeline), error)
         tell_after_run(settings, error, progress.notes.append)
         raise
     tell_after_run(settings, result, progress.notes.append)
@@ -198,6 +201,7 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
             )
             run = opener.open(fresh=order.fresh)
             record = progress.record = run.open_record(settings)
+            forget_failure(folder)
             record.calls = client.calls
             minutes = settings.run_deadline_minutes
             job = ReadingJob(

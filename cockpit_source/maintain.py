@@ -55,7 +55,8 @@ class Maintenance:
 
     A lake: `before` and `after`; `done`, how many files or snapshots each step replaced or removed; `waiting`, files
     that are to be deleted once nobody can read them any more; `orphans`, files that the catalogue does not know.
-    PostgreSQL: `tables`. DuckDB: `bytes_before` and `bytes_after` of file and log.
+    PostgreSQL: `tables`; `done`, how many of them were analyzed. DuckDB: `bytes_before` and `bytes_after` of file and
+    log.
     """
 
     kind: str
@@ -190,16 +191,17 @@ def _older_than(age: timedelta) -> str:
 def _analyze(pipeline: dlt.Pipeline) -> Maintenance:
     warehouse = Warehouse(pipeline)
     with _opened(warehouse) as client:
-        for name in (*TABLES, *REFERENCE_TABLES):
-            if client.has_table(name):
-                client.execute(f"ANALYZE {{{name}}}")
+        names = [name for name in (*TABLES, *REFERENCE_TABLES) if client.has_table(name)]
+        for name in names:
+            client.execute(f"ANALYZE {{{name}}}")
         rows = client.rows(
             """SELECT relname AS name, n_live_tup AS rows, n_dead_tup AS dead_rows,
                 pg_total_relation_size(relid) AS bytes
             FROM pg_stat_user_tables WHERE schemaname = %s ORDER BY relname""",
             warehouse.dataset,
         )
-    return Maintenance("postgres", warehouse.location, tables=tuple(TableSize(**row) for row in rows))
+    sizes = tuple(TableSize(**row) for row in rows)
+    return Maintenance("postgres", warehouse.location, done={"tables analyzed": len(names)}, tables=sizes)
 
 
 def _checkpoint(pipeline: dlt.Pipeline) -> Maintenance:

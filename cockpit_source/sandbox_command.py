@@ -24,6 +24,7 @@ def serve_sandbox(
     port: int,
     seed: int,
     customers: int,
+    domain: str,
     day: int,
     latency_ms: float,
     faults: Sequence[str],
@@ -34,7 +35,9 @@ def serve_sandbox(
     Raises:
         ConfigurationError: a fault or the port does not work.
     """
-    tenant = SandboxTenant(seed, customers)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", domain):
+        raise ConfigurationError(f"--domain {domain} is no domain. Valid: one such as north.example.")
+    tenant = SandboxTenant(seed, customers, domain=domain)
     sandbox = Sandbox(tenant, day=day, faults=_parse_faults(faults, latency_ms))
     console = create_console()
 

@@ -15,6 +15,7 @@ import dlt
 
 from cockpit_source import status_sql
 from cockpit_source.errors import EXIT_ALL_READ, EXIT_SOME_NOT_READ, ConfigurationError, WarehouseBusy
+from cockpit_source.failed_attempt import FailedAttempt, read_failure
 from cockpit_source.lock import lock_holder
 from cockpit_source.pipeline import work_folder
 from cockpit_source.publish import read_copy_path
@@ -126,6 +127,7 @@ class Status:
 
     `listed` scopes are on the list, `stale` of them were not read last, or not for `max_age_hours`; `too_old` are
     those without a good read in that time, 0 without that limit. The scopes named are the first ones only.
+    `failed_attempt`: the last load on this machine, where it ended before it had a run; None otherwise.
     """
 
     tenant: str
@@ -136,6 +138,7 @@ class Status:
     spool_folder: str
     max_age_hours: float | None
     spooled_run: SpooledRun | None
+    failed_attempt: FailedAttempt | None = None
     copied_at: datetime | None = None
     runs: tuple[RunLine, ...] = ()
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -188,6 +191,7 @@ def read_status(
         "spool_folder": str(folder),
         "max_age_hours": max_age_hours,
         "spooled_run": find_spooled_run(folder, tenant_key),
+        "failed_attempt": read_failure(folder),
     }
     oldest = None if max_age_hours is None else now - timedelta(hours=max_age_hours)
     try:

@@ -28,8 +28,9 @@ def to_json(status: Status) -> dict[str, Any]:
     """The status as plain values; times are ISO 8601 in UTC, what is not known is null.
 
     Keys: `tenant`, `read_at`, `destination`, `dataset`, `dlt_folder`, `spool_folder`, `max_age_hours`, `exit_code`;
-    `spooled_run` (run_id, started_at, done, total, process) or null; `copied_at` when the database was in use and its
-    read copy was read instead, else null;
+    `spooled_run` (run_id, started_at, done, total, process) or null; `failed_attempt`, the last load on this machine
+    where it ended before it had a run (ended_at, exit_code, message), else null; `copied_at` when the database was
+    in use and its read copy was read instead, else null;
     `runs`, the last first (run_id, started_at, finished_at, status, scopes_total, scopes_read, license_rows,
     requests, throttled, emptied, delisted, row_change, seat_change, shards_done; the status of shards that no run has
     ended is running);
@@ -94,11 +95,16 @@ class _Printer:
     def print_all(self) -> None:
         self._print_place()
         if not self._status.runs:
-            self._say(f"\nNothing was ever loaded for tenant {self._status.tenant}. Try `cockpit check`, then load.")
+            tenant = self._status.tenant
+            self._say(f"\nNothing was ever loaded for tenant {tenant}. Try `{self._command('check')}`, then load.")
             return
         self._print_runs()
         self._print_changes()
         self._print_stale()
+
+    def _command(self, name: str, *more: str) -> str:
+        """Another command on the same project and dataset."""
+        return " ".join(filter(None, ("cockpit", name, self._options, *more)))
 
     def _print_place(self) -> None:
         status = self._status
@@ -110,6 +116,10 @@ class _Printer:
         ]
         if status.spooled_run is not None:
             lines.append(self._describe_spooled(status.spooled_run))
+        if status.failed_attempt is not None:
+            failed = status.failed_attempt
+            age = describe_age(failed.ended_at, status.read_at)
+            lines.append(("last load", f"failed {age} (exit code {failed.exit_code}): {_one_line(failed.message)}"))
         if status.copied_at is not None:
             age = describe_age(status.copied_at, status.read_at)
             lines.append(("read copy", f"the database is in use; what follows is its copy, published {age}"))
@@ -146,7 +156,7 @@ class _Printer:
         )
         last = self._status.runs[0]
         if last.shards_done:
-            command = " ".join(filter(None, ("cockpit load", self._options, "--shard finish")))
+            command = self._command("load", "--shard finish")
             self._say(
                 f"The first line is that of {plural(last.shards_done, 'shard')} since "
                 f"{last.started_at:%Y-%m-%d %H:%M} UTC, each counted once. "
@@ -189,7 +199,7 @@ class _Printer:
             for scope in scopes
         ]
         self._print_table(lines, indent="  ")
-        self._print_more(total - len(scopes), "cockpit status --json")
+        self._print_more(total - len(scopes), self._command("status", "--json"))
 
     def _print_stale(self) -> None:
         status = self._status

@@ -16,6 +16,7 @@ from typing import Any
 
 import dlt
 
+from cockpit_source.busy_tries import BusyTries
 from cockpit_source.configuration import check_common_keys, pick_tenants, resolve_settings
 from cockpit_source.errors import (
     AnotherRun,
@@ -95,6 +96,7 @@ def load_tenants(
     fresh: bool = False,
     stop_request: StopRequest | None = None,
     fan_out: FanOut | None = None,
+    busy: BusyTries | None = None,
     watch: Watch | None = None,
     loaded: Callable[[TenantLoad], None] | None = None,
     note: Callable[[str], None] | None = None,
@@ -107,7 +109,8 @@ def load_tenants(
     `resolve_settings`, for every tenant; a scope list and `accept_drop` are for one tenant only. `watch` is entered
     around each load, `loaded` is called after it, `note` gets sentences about what follows the last. Join the exit
     codes with `join_exit_codes`. With a `fan_out` the scopes of all tenants are read at once, while packages load one
-    after another; `watch` and `loaded` are then called in a thread for each.
+    after another; `watch` and `loaded` are then called in a thread for each. `busy`: tenants that another run or a
+    reader held are tried again when all others are done, with marts; `loaded` is called after each try.
 
     Raises:
         ConfigurationError: no tenants are configured, or not all of `names`; `[sources.cockpit]` itself does not
@@ -156,19 +159,42 @@ def load_tenants(
         )
         return _Prepared(settings, pipeline)
 
-    done: list[_Ended] = []
+    def load_in_turn(some: Sequence[str]) -> list[_Ended]:
+        done: list[_Ended] = []
 
-    def load_and_tell(name: str) -> _Ended:
-        one = _load_one(name, prepare, load, watched, request, _find_busy(done))
-        done.append(one)
-        if loaded is not None:
-            loaded(one.load)
-        return one
+        def load_and_tell(name: str) -> _Ended:
+            one = _load_one(name, prepare, load, watched, request, _find_busy(done))
+            done.append(one)
+            if loaded is not None:
+                loaded(one.load)
+            return one
 
-    jobs = [partial(load_and_tell, name) for name in picked]
-    ended = [job() for job in jobs] if fan_out is None else fan_out.run_at_once(jobs)
-    _finish(ended, note or _ignore)
-    return [one.load for one in ended]
+        jobs = [partial(load_and_tell, name) for name in some]
+        return [job() for job in jobs] if fan_out is None else fan_out.run_at_once(jobs)
+
+    return _load_until_free(picked, load_in_turn, busy or BusyTries(), request, note or _ignore)
+
+
+def _load_until_free(
+    names: Sequence[str],
+    load_in_turn: Callable[[Sequence[str]], list[_Ended]],
+    busy: BusyTries,
+    request: StopRequest,
+    note: Callable[[str], None],
+) -> list[TenantLoad]:
+    """Load all of `names`, and those again that were held, until none is or there were enough tries."""
+    ended: dict[str, TenantLoad] = {}
+    left, tried = names, 1
+    while True:
+        results = load_in_turn(left)
+        ended |= {one.load.name: one.load for one in results}
+        held = [one for one in results if isinstance(one.load.error, WarehouseBusy)]
+        _finish([one for one in results if one not in held], note)
+        left = [one.load.name for one in held]
+        if not left or not busy.wait(tried, f"Held by others: {', '.join(left)}.", request, note):
+            _finish(held, note)
+            return [ended[name] for name in names]
+        tried += 1
 
 
 @dataclass(frozen=True, slots=True)

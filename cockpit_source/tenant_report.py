@@ -36,7 +36,9 @@ def print_load(load: TenantLoad, earlier: Sequence[TenantLoad], console: Console
     elif load.status != "failed":
         console.print(str(load.error), markup=False, soft_wrap=True)
     else:
-        alike = next((one.name for one in earlier if str(one.error) == str(load.error)), None)
+        alike = next(
+            (one.name for one in earlier if one.name != load.name and str(one.error) == str(load.error)), None
+        )
         print_failure(str(load.error) if alike is None else f"for the same reason as {alike}.", console)
     console.print()
 

@@ -25,7 +25,6 @@ from cockpit_source import (
     WarehouseError,
     configured_tenants,
     create_pipeline,
-    refresh_marts,
     resolve_mart_settings,
     resolve_settings,
     run_load,
@@ -34,6 +33,7 @@ from cockpit_source.configuration import open_project, project_folder
 from cockpit_source.errors import EXIT_FAILED, EXIT_GUARDED, EXIT_SOME_NOT_READ, NothingToRetry
 from cockpit_source.html_report.command import write_report
 from cockpit_source.status import Status, read_status
+from cockpit_source.tenant_marts import MartTenant, refresh_tenants
 from cockpit_source.warehouse import Warehouse
 
 PROJECT = os.environ.get("COCKPIT_PROJECT")
@@ -290,22 +290,32 @@ def count_rows(pipeline: Pipeline, tenant_key: str) -> int:
 @dg.asset(deps=[licence_tables], pool=POOL, automation_condition=after_what_it_needs)
 def marts(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     """The views of `cockpit marts`, with price list and product names of each tenant; a list costs only its own."""
-    failed = {}
+    failed: dict[str, CockpitError] = {}
+    usable = []
     for name in tenants.get_partition_keys():
         try:
             settings = resolve_mart_settings(*name_of(name))
-            result = refresh_marts(pipeline_of(settings.tenant_key), settings, note=context.log.info)
-        except WarehouseBusy as busy:
-            retry(context, str(busy))
-            failed[name] = str(busy)
+            usable.append(MartTenant(name, pipeline_of(settings.tenant_key), settings))
         except CockpitError as error:
-            failed[name] = str(error)
+            failed[name] = error
+    created = None
+    if usable:
+        try:
+            refreshed = refresh_tenants(usable, note=context.log.info)
+            created = refreshed.marts
+        except CockpitError as error:
+            failed["all"] = error
         else:
-            for note in result.notes:
-                context.log.warning(f"{name}: {note}")
-    if failed:
-        raise dg.Failure("; ".join(f"{name}: {error}" for name, error in failed.items()), allow_retries=False)
-    return dg.MaterializeResult(metadata={"views": len(result.marts.names), "where": result.marts.location})
+            failed |= {lists.name: lists.error for lists in refreshed.tenants if lists.error is not None}
+            for lists in refreshed.tenants:
+                for note in lists.notes:
+                    context.log.warning(f"{lists.name}: {note}")
+    said = "; ".join(f"{name}: {error}" for name, error in failed.items())
+    if any(isinstance(error, WarehouseBusy) for error in failed.values()):
+        retry(context, said)
+    if failed or created is None:
+        raise dg.Failure(said, allow_retries=False)
+    return dg.MaterializeResult(metadata={"views": len(created.names), "where": created.location})
 
 
 @dg.asset(deps=[marts], automation_condition=after_what_it_needs)

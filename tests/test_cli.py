@@ -606,6 +606,22 @@ def test_sandbox_serves_a_project_that_loads_and_stops_when_told(tmp_path: Path,
         assert (out, err) == ("", "")
 
 
+def test_sandboxes_are_tenants_of_their_own_by_their_domains(tmp_path: Path, cockpit: Command) -> None:
+    """Two in one dataset, where the same name would be the same tenant."""
+    for domain in ("north.example", "south.example"):
+        folder = tmp_path / domain
+        with sandbox_process("--port", 0, "--project", folder, "--domain", domain.upper()) as (_, (serving, _)):
+            assert serving.startswith(f"Simulated tenant {domain}, day 0")
+            ran = cockpit("load", "--project", folder, "--database", tmp_path / "w.duckdb", "--json")
+            assert json.loads(ran.out)["scopes_total"] == len(list(SandboxTenant(customers=4).scopes(0)))
+    assert {row["tenant"] for row in read_rows(tmp_path / "w.duckdb", "runs")} == {"north.example", "south.example"}
+    refused = cockpit("sandbox", "--port", 0, "--domain", 'x"]')
+    assert (refused.exit_code, refused.error) == (
+        2,
+        '--domain x"] is no domain. Valid: one such as north.example.\n',
+    )
+
+
 def test_sandbox_stops_on_interrupt(tmp_path: Path) -> None:
     with sandbox_process("--port", 0) as (process, _):
         process.send_signal(signal.SIGINT)

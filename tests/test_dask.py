@@ -19,7 +19,7 @@ from support import Inventory, Model, day
 from cockpit_source.errors import CockpitError, ConfigurationError
 from cockpit_source.fanout import cluster as cluster_module
 from cockpit_source.fanout import reader
-from cockpit_source.fanout.cluster import DaskFanOut, connect
+from cockpit_source.fanout.cluster import DaskFanOut, connect, describe_open_network
 from cockpit_source.fanout.opening import fan_out_by_dask
 from cockpit_source.load import LoadProgress
 from cockpit_source.load_result import LoadResult
@@ -221,6 +221,25 @@ def test_workers_stop_when_the_load_is_killed_and_the_next_takes_over_what_they_
     assert result.carried_on
     _check(answering, result)
     assert license_calls(sandbox) - before <= len(SCOPES) - 100
+
+
+@pytest.mark.parametrize(
+    ("address", "is_open"),
+    [
+        ("tcp://scheduler.example.com:8786", True),
+        ("tcp://[2001:db8::1]:8786", True),
+        ("ucx://10.0.0.5:8786", True),
+        ("tls://scheduler.example.com:8786", False),
+        ("tcp://127.0.0.1:8786", False),
+        ("tcp://[::1]:8786", False),
+    ],
+)
+def test_tokens_in_clear_text_are_told(address: str, is_open: bool) -> None:
+    told = describe_open_network(address)
+    assert (told is not None) is is_open
+    assert told is None or told.startswith(
+        f"Access tokens cross the network in clear text: the scheduler is at {address}."
+    )
 
 
 def test_no_scheduler_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:

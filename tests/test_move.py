@@ -218,10 +218,15 @@ def test_target_that_holds_a_dataset_is_refused(
     # an empty one, such as an administrator makes, is filled
     postgres.execute("DROP VIEW cockpit.mine", name)
     move(world.inventory.database, on_postgres)
+    assert refusal(world.inventory.database, on_postgres).endswith(
+        "holds every run of the file already: it was moved before, and loads go on there. Nothing was changed."
+    )
+    assert read_tables(on_postgres) == world.before
+    # the dataset of another file
+    postgres.execute("DELETE FROM cockpit.runs WHERE run_id = (SELECT min(run_id) FROM cockpit.runs)", name)
     assert "is not empty: it holds _dlt_loads, _dlt_pipeline_state, _dlt_version and 13 more." in refusal(
         world.inventory.database, on_postgres
     )
-    assert read_tables(on_postgres) == world.before
 
 
 def test_file_that_cannot_be_moved_is_refused(world: World, on_postgres: Inventory, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from sharded_days import ShardedDays
 from support import INSTANCE, Inventory, Model, ScopeIds, day, new_id, sku
 
 from cockpit_source.errors import ConfigurationError, EmptyShard, WarehouseBusy
+from cockpit_source.fanout.cluster import connect
 from cockpit_source.load import LoadProgress, run_load
 from cockpit_source.load_result import LoadResult
 from cockpit_source.packages import PackageLoader
@@ -197,6 +198,25 @@ def test_killed_shard_is_carried_on_beside_another(sharded: Sharded, monkeypatch
     sharded.load_shard("2/2", 2)
     result = sharded.load_shard("1/2", 1)
     assert (result.carried_on, result.status, result.requests) == (True, "complete", result.scopes_total)
+
+
+def test_shards_are_read_by_dask_too(sandbox: Sandbox, tmp_path: Path, postgres_url: str) -> None:
+    """Whole tables against the model."""
+    sharded = Sharded(sandbox, tmp_path)
+    rows = {scope: [sku("e3", total=number + 1)] for number, scope in enumerate(SCOPES)}
+    for (customer, _, _), answered in rows.items():
+        sharded.answer(customer, answered)
+    with connect("local") as fan_out:
+        for shard in SHARDS:
+            result = sharded.load_shard(shard, 0, fan_out=fan_out)
+            held_by = parse_shard(shard)
+            mine = {s: ("ok", rows[s]) for s in SCOPES if held_by.holds(sharded.model.scope_key(s))}
+            assert (result.exit_code, result.requests) == (0, len(mine))
+            sharded.model.run(result.run_id, day(0), mine, others=None)
+        ended = sharded.load_shard("finish", 0, fan_out=fan_out)
+    assert (ended.exit_code, ended.requests, ended.good) == (0, 0, 60)
+    sharded.model.run(ended.run_id, day(0).replace(hour=day(0).hour + 1), {}, others=SCOPES)
+    sharded.model.check(sharded)
 
 
 def test_read_of_another_day_does_not_count(sharded: Sharded) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,8 @@ from rich.console import Console
 from support import INSTANCE, Inventory, Model, Row, ScopeIds, day, new_id, read_rows, sku
 
 from cockpit_source.configuration import resolve_tenant_key
-from cockpit_source.errors import CallRecord, ConfigurationError, WarehouseError
+from cockpit_source.errors import CallRecord, ConfigurationError, SignInError, WarehouseError
+from cockpit_source.load import run_load
 from cockpit_source.lock import run_lock
 from cockpit_source.outcomes import ScopeResult
 from cockpit_source.pipeline import work_folder
@@ -545,6 +547,26 @@ def test_command_refuses_wrong_usage(two_scopes: Inventory, arguments: tuple[str
     refused = cockpit(two_scopes, "status", *arguments)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "Error" in refused.stderr
+
+
+def test_load_that_had_no_run_is_told_until_the_next_that_has_one(two_scopes: Inventory) -> None:
+    """As a sign-in that is refused during discovery: no row of `runs` tells of it."""
+    assert status_of(two_scopes).failed_attempt is None
+    before = two_scopes.rows("runs", per_run=True)
+    broken = two_scopes.resolve([], discover=True, scopes=None, client_secret="no secret any more")
+    with pytest.raises(SignInError) as refused:
+        run_load(two_scopes.pipeline(), broken)
+    assert two_scopes.rows("runs", per_run=True) == before
+    status = status_of(two_scopes)
+    assert status.failed_attempt is not None
+    assert (status.failed_attempt.exit_code, status.failed_attempt.message) == (5, str(refused.value))
+    assert re.search(
+        r"^last load +failed just now \(exit code 5\): Sign-in was refused", text_of(status), re.MULTILINE
+    )
+    assert "no secret any more" not in text_of(status)
+    assert to_json(status)["failed_attempt"]["exit_code"] == 5
+    two_scopes.load([A, B], day(1))
+    assert status_of(two_scopes).failed_attempt is None
 
 
 def test_name_with_a_line_break_stays_in_its_line(two_scopes: Inventory) -> None:

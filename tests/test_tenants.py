@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -303,6 +304,51 @@ def test_another_load_of_one_tenant_costs_only_that(loaded: Models, cockpit: Com
     assert [one["exit_code"] for one in ran.data] == [6, 0]
     assert "Another load or prune of the same tenant and database is running" in ran.data[0]["error"]
     loaded.load(1, "south")
+    loaded.check()
+
+
+def test_only_the_tenant_that_was_held_is_tried_again(
+    loaded: Models, cockpit: Command, project: Path, tenants: Tenants
+) -> None:
+    open_project(project)
+    south = tenants.apis["south"]
+    south.clear_requests()
+    begun = threading.Event()
+
+    def hold_until_south_is_read() -> None:
+        with one_runner(create_pipeline("north.example", database=project / "w.duckdb")):
+            begun.set()
+            give_up_at = time.monotonic() + 60
+            while not south.requests and time.monotonic() < give_up_at:
+                time.sleep(0.02)
+
+    holder = threading.Thread(target=hold_until_south_is_read)
+    holder.start()
+    assert begun.wait(60)
+    two = ("--tenant", "north", "--tenant", "south")
+    ran = cockpit("load", *on(1), *two, "--busy-tries", 3, "--busy-seconds", 1)
+    holder.join()
+    assert ran.exit_code == 0
+    assert "Held by others: north. Tried again in 1 s, up to 2 times.\n" in ran.err
+    paths = [request.path for request in south.requests]
+    assert len(paths) == len(set(paths)) > 0
+    assert ran.out.count("Another load or prune of the same tenant") == 1
+    assert [line.split()[:2] for line in ran.out.splitlines()[-3:-1]] == [
+        ["north", "complete"],
+        ["south", "complete"],
+    ]
+    loaded.load(1, "north", "south")
+    loaded.check()
+
+
+def test_a_tenant_that_stays_held_is_told_in_full_each_time(loaded: Models, cockpit: Command, project: Path) -> None:
+    open_project(project)
+    with one_runner(create_pipeline("north.example", database=project / "w.duckdb")):
+        ran = cockpit("load", *on(1), "--tenant", "north", "--busy-tries", 2, "--busy-seconds", 0)
+    assert ran.exit_code == 6
+    assert ran.out.count("Another load or prune of the same tenant") == 2
+    assert "for the same reason" not in ran.out
+    assert ran.err.count("for the last time") == 1
     loaded.check()
 
 

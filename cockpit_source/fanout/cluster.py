@@ -41,6 +41,8 @@ class DaskFanOut(Turns):
 
     def open_reading(self, job: ReadingJob) -> Reading:
         reading = DaskReading(self._client, self._address, job)
+        if told := describe_open_network(str(self._client.scheduler.address)):
+            job.note(told)
         _check_inbox(self._client, reading.inbox)
         return reading
 
@@ -82,6 +84,18 @@ def _open_client(address: str, stack: ExitStack) -> Client:
             f"No Dask scheduler answers at {redact(address)}: {reason}. Start one with `dask scheduler`, or correct "
             "--dask: an address such as tcp://scheduler.example.com:8786, or local for two workers on this machine."
         ) from error
+
+
+def describe_open_network(address: str) -> str | None:
+    """What to say where access tokens leave this machine in clear text, with a scheduler at `address`; else None."""
+    protocol, _, rest = address.partition("://")
+    host = rest.rpartition(":")[0].strip("[]")
+    if protocol in ("inproc", "tls", "wss") or host in ("127.0.0.1", "::1", "localhost"):
+        return None
+    return (
+        f"Access tokens cross the network in clear text: the scheduler is at {redact(address)}. Where others share "
+        "that network, use Dask's TLS (tls://)."
+    )
 
 
 def _check_workers(client: Client, address: str) -> None:

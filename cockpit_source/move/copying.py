@@ -144,6 +144,11 @@ class _Mover:
 
     def _create(self, definitions: Sequence[str]) -> None:
         there = self._target.find_objects()
+        if there and self._holds_every_run():
+            raise ConfigurationError(
+                f"The dataset {self._dataset!r} in {self._location} holds every run of the file already: "
+                "it was moved before, and loads go on there. Nothing was changed."
+            )
         if there:
             raise ConfigurationError(
                 f"The dataset {self._dataset!r} in {self._location} is not empty: it holds {_name_some(there)}. A "
@@ -154,6 +159,18 @@ class _Mover:
             self._target.define(f"CREATE SCHEMA {quote(self._dataset)}")
         for statement in definitions:
             self._target.define(statement)
+
+    def _holds_every_run(self) -> bool:
+        """Whether the dataset that is there has the runs of the file, and there are any."""
+        if "runs" not in (self._target.find_objects() or ()):
+            return False
+        runs = SourceTable("runs", ("run_id",), 0)
+        counted = self._connection.execute(
+            f"SELECT count(*), count(*) FILTER (run_id IN (SELECT run_id FROM {self._target.table('runs')})) "
+            f"FROM {self._origin(runs)}"
+        ).fetchone()
+        held, found = counted or (0, 0)
+        return bool(0 < held == found)
 
     def _each(self, doing: str, do: Callable[[SourceTable], None]) -> None:
         for table in self._held.tables:

@@ -12,6 +12,7 @@ from typing import Any
 import dlt
 import duckdb
 
+from cockpit_source.configuration import project_folder
 from cockpit_source.errors import ConfigurationError, WarehouseBusy, WarehouseError
 from cockpit_source.lock import file_lock
 from cockpit_source.move.sql_text import quote, to_literal
@@ -58,10 +59,11 @@ def require_source(database: Path) -> None:
         ConfigurationError: it is not there, or is the copy for readers.
     """
     if not database.is_file():
-        raise ConfigurationError(
-            f"There is no DuckDB file {database}. Name the one that `cockpit load` writes with --from. "
-            "Nothing was changed."
-        )
+        in_project = project_folder() / database.name
+        instead = "Name the one that `cockpit load` writes with --from."
+        if in_project.is_file():
+            instead = f"A relative path is one of the current folder; the project has --from {in_project}"
+        raise ConfigurationError(f"There is no DuckDB file {database}. {instead} Nothing was changed.")
     if database.name.endswith(read_copy_path(Path("any.duckdb")).name.removeprefix("any")):
         raise ConfigurationError(
             f"{database} is the copy for readers, which may be older than its database. Name the database itself "

@@ -83,12 +83,13 @@ class SandboxTenant:
         mean_skus: float | None = None,
         incidents: bool = True,
         moving_share: float = 1,
+        domain: str = DOMAIN,
     ) -> None:
         """`mean_skus` (1 to 20) sets the mean number of rows per scope on day 0; otherwise it is near 5.
 
         `incidents=False` leaves out the scripted events: every customer then stays and always answers. The seats of
         customers beyond `moving_share` (0 to 1) stay as they are on day 0; of the others about one row in six changes
-        from day to day.
+        from day to day. `domain` is the tenant's name, whose case does not count.
         """
         if customers < 1:
             raise ValueError(f"customers is {customers}; it must be 1 or more")
@@ -97,7 +98,7 @@ class SandboxTenant:
         if not 0 <= moving_share <= 1:
             raise ValueError(f"moving_share is {moving_share}; it must be from 0 to 1")
         self.seed = seed
-        self.domain = DOMAIN
+        self.domain = domain.lower()
         self.mean_skus = mean_skus
         self.incidents = incidents
         self.moving_share = moving_share

@@ -3,7 +3,7 @@
 #
 #   0           every scope was read           silent
 #   3           some scopes were not read      warns
-#   6           another run or a reader        tries again later; warns when it is still so after the last try
+#   6           another run or a reader        was tried again, and is still so after the last try: warns
 #   4           held back by the drop guard    calls; the message says how to accept it
 #   5           sign-in refused                calls
 #   1, 2, other failed, wrong set-up, killed   calls
@@ -15,23 +15,17 @@
 #                         COCKPIT_SUBJECT and COCKPIT_EXIT_CODE in its environment. Unset, the message goes to stderr,
 #                         which cron mails.
 #   COCKPIT_LOG           a file to which all output is added, or - for stdout
-#   COCKPIT_BUSY_TRIES    how often to try while the code is 6, 6 unless set
-#   COCKPIT_BUSY_SECONDS  how long to wait between these, 600 unless set
+#   COCKPIT_BUSY_TRIES    how often the load tries while another run or a reader is in the way, 6 unless set; of
+#                         several tenants only those are tried again that were held
+#   COCKPIT_BUSY_SECONDS  how long it waits between these, 600 unless set
 #   COCKPIT_MESSAGE_FILE  where to leave the last message that calls, for whoever else does the calling
 set -u
 
 cockpit=${COCKPIT:-cockpit}
 log=${COCKPIT_LOG:-}
-tries=${COCKPIT_BUSY_TRIES:-6}
-pause=${COCKPIT_BUSY_SECONDS:-600}
 message_file=${COCKPIT_MESSAGE_FILE:-}
-
-case "$tries$pause" in
-    *[!0-9]*)
-        echo "COCKPIT_BUSY_TRIES and COCKPIT_BUSY_SECONDS are whole numbers, not '$tries' and '$pause'." >&2
-        exit 2
-        ;;
-esac
+# these two are for the load itself
+export COCKPIT_BUSY_TRIES="${COCKPIT_BUSY_TRIES:-6}" COCKPIT_BUSY_SECONDS="${COCKPIT_BUSY_SECONDS:-600}"
 
 # with a full disk too the load is tried, and somebody called
 output=$(mktemp) || output=/dev/null
@@ -66,17 +60,6 @@ attend() {
     return "$status"
 }
 
-load() {
-    attend "$cockpit" load "$@" >"$output" 2>&1
-    code=$?
-    case $log in
-        '') ;;
-        -) cat "$output" ;;
-        *) { date -u '+%Y-%m-%d %H:%M:%S UTC'; cat "$output"; echo "(exit code $code)"; } >>"$log" ;;
-    esac
-    return "$code"
-}
-
 write_message() {
     printf '%s\n\n' "$advice"
     tail -n 100 "$output"
@@ -106,14 +89,12 @@ call() {
 }
 
 code=0
-load "$@" || code=$?
-while [ "$code" -eq 6 ] && [ "$tries" -gt 1 ] && [ -z "$stopped" ]; do
-    tries=$((tries - 1))
-    attend sleep "$pause"
-    [ -n "$stopped" ] && break
-    code=0
-    load "$@" || code=$?
-done
+attend "$cockpit" load "$@" >"$output" 2>&1 || code=$?
+case $log in
+    '') ;;
+    -) cat "$output" ;;
+    *) { date -u '+%Y-%m-%d %H:%M:%S UTC'; cat "$output"; echo "(exit code $code)"; } >>"$log" ;;
+esac
 
 if [ -n "$stopped" ] && { [ "$code" -eq 1 ] || [ "$code" -gt 6 ]; }; then
     warn "it was told to stop before it had read anything (exit code $code)" \
@@ -123,7 +104,7 @@ fi
 case $code in
     0) ;;
     3) warn "some scopes were not read (exit code 3)" \
-        "The others are loaded, and these keep the rows of their last good read. cockpit status says which and why." ;;
+        "The others are loaded, and these keep the rows of their last good read. cockpit status, with the --project and --destination of this load, says which and why." ;;
     6) warn "the database stayed in use (exit code 6)" \
         "Nothing was lost. The message names who holds it; the next load on schedule tries again." ;;
     4) call "the drop guard held something back (exit code 4)" \
@@ -131,7 +112,7 @@ case $code in
     5) call "the sign-in was refused (exit code 5)" \
         "No load can succeed before client_id and client_secret are right again." ;;
     2) call "configuration or destination is wrong (exit code 2)" \
-        "No load can succeed before what the message names is corrected; then: cockpit check." ;;
+        "No load can succeed before what the message names is corrected; then: cockpit check, with the --project and --destination of this load." ;;
     1) call "nothing could be read (exit code 1)" \
         "The tables are as they were. The message says why; then run again." ;;
     126 | 127) call "$cockpit cannot be run (exit code $code)" \

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from queue import SimpleQueue
 
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cockpit_source.busy_tries import BusyTries
 from cockpit_source.client import CockpitClient
 from cockpit_source.configuration import resolve_settings
 from cockpit_source.dlt_options import loading
@@ -75,6 +76,8 @@ def run_load(
     progress: LoadProgress | None = None,
     stop_request: StopRequest | None = None,
     fan_out: FanOut | None = None,
+    busy: BusyTries | None = None,
+    carry_on: str | None = None,
 ) -> LoadResult:
     """Read every scope of the list and bring the tables of `pipeline` up to date.
 
@@ -85,7 +88,10 @@ def run_load(
     `shard` such as "3/16" reads a part of the list beside other shards, with a pipeline that was created for it;
     "finish", with the ordinary one and after all of them, reads what they did not, and decides about what left the
     list or lost all licences. `stop_request` ends it early. `fan_out` reads elsewhere than in this process, see
-    `reading`. The result tells what became of the scopes, also when none could be read; its `exit_code` is that of
+    `reading`. `busy`: how often to try while another run or a reader is in the way. `carry_on`: the id of an
+    interrupted run to go on with, also where `fresh` or `retry_failed` would begin a new one.
+
+    The result tells what became of the scopes, also when none could be read; its `exit_code` is that of
     `cockpit load`. At the end `after_run_command` and `after_run_webhook` are told, where they are set.
 
     Raises:
@@ -99,16 +105,17 @@ def run_load(
     settings = settings or resolve_settings()
     progress = progress or LoadProgress()
     as_of = as_of.astimezone(UTC) if as_of is not None else None
-    order = _Order(full_list, retry_failed, accept_drop, as_of, fresh, stop_request or StopRequest(), shard, fan_out)
+    request = stop_request or StopRequest()
+    order = _Order(full_list, retry_failed, accept_drop, as_of, fresh, request, shard, fan_out, carry_on)
     _check_shard(pipeline, order)
     try:
-        with nullcontext() if fan_out is None else fan_out.taking_turns():
-            result = _run_once(pipeline, settings, order, progress)
+        result = _run_until_free(pipeline, settings, order, progress, busy or BusyTries())
     except NothingToRetry:
+        forget_failure(pipeline)
         raise
     except CockpitError as error:
-        if progress.record is None and not isinstance(error, WarehouseBusy):
-            keep_failure(work_folder(pipeline), error)
+        if progress.record is None:
+            keep_failure(pipeline, error)
         tell_after_run(settings, error, progress.notes.append)
         raise
     tell_after_run(settings, result, progress.notes.append)
@@ -127,6 +134,7 @@ class _Order:
     stop_request: StopRequest
     shard: str | None
     fan_out: FanOut | None = None
+    carry_on: str | None = None
 
     @property
     def part(self) -> Shard | None:
@@ -157,6 +165,26 @@ def _check_shard(pipeline: dlt.Pipeline, order: _Order) -> None:
         )
     if part is not None and order.accept_drop:
         raise ConfigurationError(f"A shard takes no licences away: --accept-drop goes with --shard {FINISH}.")
+
+
+def _run_until_free(
+    pipeline: dlt.Pipeline, settings: Settings, order: _Order, progress: LoadProgress, busy: BusyTries
+) -> LoadResult:
+    """Run, and again while the database is in use; a run that has begun by then is carried on."""
+    tried = 1
+    while True:
+        try:
+            with nullcontext() if order.fan_out is None else order.fan_out.taking_turns():
+                return _run_once(pipeline, settings, order, progress)
+        except WarehouseBusy as error:
+            begun, progress.record = progress.record, None
+            progress.show_stage("waiting for the database")
+            if not busy.wait(tried, str(error), order.stop_request, progress.notes.append):
+                progress.record = begun
+                raise
+            progress.show_stage("preparing")
+            order = replace(order, carry_on=begun.run_id if begun else order.carry_on)
+        tried += 1
 
 
 def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progress: LoadProgress) -> LoadResult:
@@ -199,9 +227,9 @@ def _run_once(pipeline: dlt.Pipeline, settings: Settings, order: _Order, progres
                 note=progress.notes.append,
                 shard=order.shard,
             )
-            run = opener.open(fresh=order.fresh)
+            run = opener.open(fresh=order.fresh, carry_on=order.carry_on)
             record = progress.record = run.open_record(settings)
-            forget_failure(folder)
+            forget_failure(pipeline)
             record.calls = client.calls
             minutes = settings.run_deadline_minutes
             job = ReadingJob(

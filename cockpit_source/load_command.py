@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,11 +21,10 @@ from cockpit_source.command_options import (
     pick_names,
     resolve_one,
 )
-from cockpit_source.errors import CockpitError, ConfigurationError, WarehouseBusy
+from cockpit_source.errors import CockpitError, ConfigurationError
 
 if TYPE_CHECKING:
     from cockpit_source.busy_tries import BusyTries
-    from cockpit_source.load_result import LoadResult
 
 
 def add_load_command(app: typer.Typer) -> None:
@@ -59,7 +57,7 @@ def load(
     busy_tries: Annotated[
         int,
         typer.Option(
-            min=1, envvar="COCKPIT_BUSY_TRIES", help="How often to try while another run or a reader is in the way."
+            min=0, envvar="COCKPIT_BUSY_TRIES", help="How often to try while another run or a reader is in the way."
         ),
     ] = 1,
     busy_seconds: Annotated[
@@ -122,36 +120,28 @@ def _load_one(
     from cockpit_source.shards import FINISH, parse_shard
     from cockpit_source.stopping import StopRequest, stopping_on_signals
 
-    console, notes = create_console(), create_console(stderr=True)
+    console = create_console()
     # any spelling of a shard is one pipeline
     part = "" if shard in (None, FINISH) else str(parse_shard(shard or ""))
     pipeline = create_pipeline(settings.tenant_key, shard=part, **place)
-    request = StopRequest()
     progress = LoadProgress()
-
-    def load_once() -> LoadResult:
-        nonlocal progress
-        progress = LoadProgress()
-        with ProgressDisplay(progress, notes):
-            return run_load(
+    request = StopRequest()
+    with (
+        fan_out_by_dask(dask) as fan_out,
+        ProgressDisplay(progress, create_console(stderr=True)),
+        stopping_on_signals(request, lambda: progress.record is not None, progress.notes.append),
+    ):
+        try:
+            result = run_load(
                 pipeline,
                 settings,
                 shard=part or shard,
                 progress=progress,
                 stop_request=request,
                 fan_out=fan_out,
+                busy=busy,
                 **order,
             )
-
-    def note(text: str) -> None:
-        notes.print(text, markup=False, soft_wrap=True)
-
-    with (
-        fan_out_by_dask(dask) as fan_out,
-        stopping_on_signals(request, lambda: progress.record is not None, lambda text: progress.notes.append(text)),
-    ):
-        try:
-            result = _try_while_busy(load_once, busy, request, note)
         except NothingToRetry as nothing:
             if as_json:
                 console.print_json(data=describe(settings, nothing) | {"status": nothing.status})
@@ -173,16 +163,3 @@ def _load_one(
     else:
         print_result(result, console)
     return result.exit_code
-
-
-def _try_while_busy(
-    load_once: Callable[[], LoadResult], busy: BusyTries, request: Any, note: Callable[[str], None]
-) -> LoadResult:
-    tried = 1
-    while True:
-        try:
-            return load_once()
-        except WarehouseBusy as error:
-            if not busy.wait(tried, str(error), request, note):
-                raise
-        tried += 1

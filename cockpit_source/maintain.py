@@ -19,7 +19,6 @@ from cockpit_source.dlt_options import loading
 from cockpit_source.errors import ConfigurationError, WarehouseError
 from cockpit_source.lake import one_committer
 from cockpit_source.runner_lock import one_runner
-from cockpit_source.tables import REFERENCE_TABLES, TABLES
 from cockpit_source.warehouse import DatasetClient, Warehouse, database_file
 
 KEEP_DAYS = 7
@@ -191,17 +190,28 @@ def _older_than(age: timedelta) -> str:
 def _analyze(pipeline: dlt.Pipeline) -> Maintenance:
     warehouse = Warehouse(pipeline)
     with _opened(warehouse) as client:
-        names = [name for name in (*TABLES, *REFERENCE_TABLES) if client.has_table(name)]
-        for name in names:
-            client.execute(f"ANALYZE {{{name}}}")
+        # of a table that belongs to another role PostgreSQL only warns
+        foreign = client.rows(
+            """SELECT tablename AS name, tableowner AS owner FROM pg_tables
+            WHERE schemaname = %s AND NOT pg_has_role(tableowner, 'USAGE') ORDER BY 1""",
+            warehouse.dataset,
+        )
+        if foreign:
+            owner = foreign[0]["owner"]
+            raise WarehouseError(
+                f"ANALYZE is for the role that owns the tables: {foreign[0]['name']} in {warehouse.location} belongs "
+                f"to {owner}. Run `cockpit maintain` as {owner}. Nothing was done."
+            )
         rows = client.rows(
             """SELECT relname AS name, n_live_tup AS rows, n_dead_tup AS dead_rows,
                 pg_total_relation_size(relid) AS bytes
             FROM pg_stat_user_tables WHERE schemaname = %s ORDER BY relname""",
             warehouse.dataset,
         )
-    sizes = tuple(TableSize(**row) for row in rows)
-    return Maintenance("postgres", warehouse.location, done={"tables analyzed": len(names)}, tables=sizes)
+        sizes = tuple(TableSize(**row) for row in rows)
+        for size in sizes:
+            client.execute(f"ANALYZE {{{size.name}}}")
+    return Maintenance("postgres", warehouse.location, done={"tables analyzed": len(sizes)}, tables=sizes)
 
 
 def _checkpoint(pipeline: dlt.Pipeline) -> Maintenance:

@@ -87,12 +87,18 @@ class ProgressDisplay:
                     bar.update(task, details=self._progress.stage)
 
     def _show_lines(self) -> None:
-        while not self._ended.wait(_PLAIN_LINE_SECONDS):
+        shown = "preparing"
+        next_line = time.monotonic() + _PLAIN_LINE_SECONDS
+        while not self._ended.wait(_POLL_SECONDS):
             self._show_notes()
+            if time.monotonic() < next_line:
+                continue
+            next_line += _PLAIN_LINE_SECONDS
             if record := self._progress.record:
                 self._print(f"{record.done} of {record.total} scopes, {self._describe(record)}")
-            else:
-                self._print(self._progress.stage)
+            elif self._progress.stage != shown:
+                shown = self._progress.stage
+                self._print(shown)
 
     def _show_notes(self) -> None:
         notes = self._progress.notes

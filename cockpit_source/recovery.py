@@ -101,11 +101,12 @@ class RunOpener:
         self._now = now
         self._note = note
 
-    def open(self, *, fresh: bool) -> Run:
+    def open(self, *, fresh: bool, carry_on: str | None = None) -> Run:
         """The run to read: the interrupted one where it is young and of the same list, else a new one.
 
         A list that was discovered is not discovered again for that. Before scopes are retried, an interrupted run is
-        closed, which makes its unread scopes some of those.
+        closed, which makes its unread scopes some of those. The run with the id `carry_on` is carried on all the
+        same.
 
         Raises:
             ConfigurationError: the scope list or `as_of` does not work.
@@ -113,6 +114,8 @@ class RunOpener:
             SignInError: discovery has no usable token.
         """
         interrupted = self._find_interrupted()
+        if interrupted is not None and interrupted.info.run_id == carry_on and self._can_carry_on(interrupted):
+            return self._carry_on(interrupted)
         if interrupted is not None and (fresh or self._retry_failed or not self._can_carry_on(interrupted)):
             self._close(interrupted)
             interrupted = None

@@ -75,8 +75,9 @@ def print_result(result: LoadResult, console: Console) -> None:
         console.print(f"[bold red]The run ended early:[/bold red] {escape(result.stop_reason)}", soft_wrap=True)
     if result.waiting:
         console.print(
-            f"{result.waiting} scopes that held licences now read empty. They keep their rows until `cockpit load "
-            "--shard finish` has seen all shards and decides.",
+            f"{plural(result.waiting, 'scope')} that held licences now "
+            f"{'reads' if result.waiting == 1 else 'read'} empty. The rows stay until the end (--shard finish, with "
+            "the other options of this load) has seen all shards and decides.",
             soft_wrap=True,
         )
     if result.guard_message:

@@ -127,7 +127,7 @@ class Status:
 
     `listed` scopes are on the list, `stale` of them were not read last, or not for `max_age_hours`; `too_old` are
     those without a good read in that time, 0 without that limit. The scopes named are the first ones only.
-    `failed_attempt`: the last load on this machine, where it ended before it had a run; None otherwise.
+    `failed_attempt`: the last load on this machine, where it ended before it had a run and no run has ended since.
     """
 
     tenant: str
@@ -191,7 +191,7 @@ def read_status(
         "spool_folder": str(folder),
         "max_age_hours": max_age_hours,
         "spooled_run": find_spooled_run(folder, tenant_key),
-        "failed_attempt": read_failure(folder),
+        "failed_attempt": read_failure(pipeline),
     }
     oldest = None if max_age_hours is None else now - timedelta(hours=max_age_hours)
     try:
@@ -243,6 +243,9 @@ def _read(
         lines = reader.read_runs(runs)
         if not lines:
             return Status(**common)
+        failed = common["failed_attempt"]
+        if failed is not None and (lines[0].finished_at or lines[0].started_at) >= failed.ended_at:
+            common["failed_attempt"] = None
         counts = reader.count_listed(oldest)
         return Status(
             **common,

@@ -33,6 +33,7 @@ from cockpit_source.tenant_report import (
     print_failure,
     print_heading,
     print_load,
+    print_overview,
     print_tenant_marts,
     print_total,
 )
@@ -120,6 +121,9 @@ def load_all(names: Sequence[str], *, as_json: bool, dask: str | None = None, **
     earlier: list[TenantLoad] = []
 
     def tell(load: TenantLoad) -> None:
+        if any(one.name == load.name for one in earlier):
+            # those that were held are tried again
+            earlier.clear()
         if not as_json:
             print_load(load, earlier, console)
             sys.stdout.flush()
@@ -187,6 +191,8 @@ def show_all_status(
             else:
                 print_failure(str(found), console)
             console.print()
+        if len(shown) > 1:
+            print_overview(shown, console)
     # what is not configured any more is not waited for
     return join_exit_codes(found.exit_code for name, found in shown if name is not None)
 

@@ -26,6 +26,7 @@ from cockpit_source.errors import (
     RunStopped,
     WarehouseBusy,
 )
+from cockpit_source.failed_attempt import keep_failure
 from cockpit_source.hooks import tell_after_run
 from cockpit_source.load import LoadProgress, run_load
 from cockpit_source.load_result import LoadResult
@@ -146,6 +147,7 @@ def load_tenants(
             progress=progress,
             stop_request=request,
             fan_out=fan_out,
+            carry_on=begun.get(tenant.settings.tenant_key),
         )
 
     def prepare(name: str) -> _Prepared:
@@ -159,12 +161,17 @@ def load_tenants(
         )
         return _Prepared(settings, pipeline)
 
+    # runs by tenant that began before they met another in their way
+    begun: dict[str, str] = {}
+
     def load_in_turn(some: Sequence[str]) -> list[_Ended]:
         done: list[_Ended] = []
 
         def load_and_tell(name: str) -> _Ended:
             one = _load_one(name, prepare, load, watched, request, _find_busy(done))
             done.append(one)
+            if one.begun is not None and one.load.tenant_key is not None:
+                begun[one.load.tenant_key] = one.begun
             if loaded is not None:
                 loaded(one.load)
             return one
@@ -205,10 +212,14 @@ class _Prepared:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """A tenant that is done; `prepared` is None where its settings do not work."""
+    """A tenant that is done; `prepared` is None where its settings do not work.
+
+    `begun`: the id of the run that an error ended.
+    """
 
     load: TenantLoad
     prepared: _Prepared | None = None
+    begun: str | None = None
 
 
 def _require_one(names: Sequence[str], accept_drop: int, overridden: set[str]) -> None:
@@ -235,13 +246,15 @@ def _load_one(
         prepared = prepare(name)
         tenant_key = prepared.settings.tenant_key
         if busy is not None:
+            keep_failure(prepared.pipeline, busy)
             raise busy
         if request.reason is not None:
             raise RunStopped(f"Not begun: {request.reason}. Nothing was changed; the next load begins anew.")
         with watch(name, progress):
             result = load(prepared, progress)
     except CockpitError as error:
-        return _Ended(TenantLoad(name, tenant_key, error=error), prepared)
+        run_id = progress.record.run_id if progress.record else None
+        return _Ended(TenantLoad(name, tenant_key, error=error), prepared, run_id)
     except KeyboardInterrupt:
         if request.reason is None:
             raise

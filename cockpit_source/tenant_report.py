@@ -1,4 +1,4 @@
-"""What became of several tenants, as text: loads and marts."""
+"""What became of several tenants, as text: loads, status and marts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from cockpit_source.errors import join_exit_codes
+from cockpit_source.errors import CockpitError, join_exit_codes
 from cockpit_source.marts_report import print_lists, print_views
 from cockpit_source.report import create_table, print_result
+from cockpit_source.status import Status
+from cockpit_source.status_report import describe_age
 from cockpit_source.tenant_loads import TenantLoad
 from cockpit_source.tenant_marts import TenantMarts
 
+_STATUS_NUMBERS = ("read", "of", "rows", "stale")
 _NUMBERS = ("read", "of", "rows", "calls", "seconds", "exit code")
 
 
@@ -36,9 +39,7 @@ def print_load(load: TenantLoad, earlier: Sequence[TenantLoad], console: Console
     elif load.status != "failed":
         console.print(str(load.error), markup=False, soft_wrap=True)
     else:
-        alike = next(
-            (one.name for one in earlier if one.name != load.name and str(one.error) == str(load.error)), None
-        )
+        alike = next((one.name for one in earlier if str(one.error) == str(load.error)), None)
         print_failure(str(load.error) if alike is None else f"for the same reason as {alike}.", console)
     console.print()
 
@@ -67,6 +68,26 @@ def print_total(loads: Sequence[TenantLoad], console: Console) -> None:
         f"{sum(result.seconds for result in results):.1f}",
         str(join_exit_codes(load.exit_code for load in loads)),
     )
+    console.print(table)
+
+
+def print_overview(shown: Sequence[tuple[str | None, Status | CockpitError]], console: Console) -> None:
+    """A line for each tenant of `cockpit status`, by its name in the configuration."""
+    table = create_table("tenant", "last run", "status", *_STATUS_NUMBERS, "since then", right=_STATUS_NUMBERS)
+    for name, found in shown:
+        if isinstance(found, CockpitError):
+            table.add_row(escape(name or "?"), "?", "cannot be read", "-", "-", "-", "-", "")
+            continue
+        run = found.runs[0] if found.runs else None
+        numbers = (run.scopes_read, run.scopes_total, run.license_rows, found.stale) if run else ()
+        failed = found.failed_attempt
+        table.add_row(
+            escape(name or found.tenant),
+            describe_age(run.started_at if run else None, found.read_at),
+            run.status if run else "-",
+            *([f"{number:,}" for number in numbers] or ["-"] * len(_STATUS_NUMBERS)),
+            "" if failed is None else f"a load failed (exit code {failed.exit_code})",
+        )
     console.print(table)
 
 

@@ -58,6 +58,13 @@ class _Patience:
 _patience: ContextVar[_Patience | None] = ContextVar("patience", default=None)
 
 
+_DUCKDB_HINT = " (--database, or destination.duckdb.credentials)"
+# the tables that every load writes first and last
+_ROLE_THAT_ONLY_READS = """SELECT DISTINCT current_user::text AS role FROM pg_tables
+WHERE schemaname = %s AND tablename IN ('_dlt_version', 'runs')
+    AND NOT has_table_privilege(format('%%I.%%I', schemaname, tablename), 'INSERT')"""
+
+
 @contextmanager
 def waiting_for_readers(
     seconds: float, note: Callable[[str], None], stopped: Callable[[], bool] = lambda: False
@@ -172,10 +179,22 @@ class Warehouse:
         """Open the destination once.
 
         Raises:
-            WarehouseError: it cannot be opened; WarehouseBusy when another process holds it.
+            WarehouseError: it cannot be opened, or a role of PostgreSQL may only read it; WarehouseBusy when another
+                process holds it.
         """
         for _ in self._select("SELECT 1 AS one"):
             pass
+        if self._pipeline.destination.destination_name == "postgres":
+            self._check_role()
+
+    def _check_role(self) -> None:
+        with self._pipeline_client() as client:
+            found = DatasetClient(client).rows(_ROLE_THAT_ONLY_READS, self.dataset)
+        for row in found:
+            raise WarehouseError(
+                f"The role {row['role']} may not write into dataset {self.dataset} of {self.location}. Give the "
+                "credentials of the role that loads. Nothing was changed."
+            )
 
     @contextmanager
     def held_open(self) -> Iterator[None]:
@@ -316,11 +335,12 @@ def to_warehouse_error(error: BaseException, location: str) -> WarehouseError:
     if holder := _LOCK_HOLDER.search(reason):
         return WarehouseBusy(
             f"The database {location} is in use by process {holder['pid']} ({holder['program']}). "
-            "DuckDB allows one writer or many readers: close the other program, then run again. Nothing was lost."
+            "DuckDB allows one writer or many readers: close the other program, or let it open the read copy "
+            "(NAME.read.duckdb) instead, then run again. Nothing was lost."
         )
     return WarehouseRefused(
-        f"The destination {location} cannot be used: {reason}. Check the path, the credentials and the permissions "
-        "(for DuckDB: --database, or destination.duckdb.credentials), then run again. Nothing was lost.",
+        f"The destination {location} cannot be used: {reason}. Check the path, the credentials and the permissions"
+        f"{_DUCKDB_HINT if location.startswith('duckdb') else ''}, then run again. Nothing was lost.",
         reason,
     )
 

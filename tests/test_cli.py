@@ -391,7 +391,7 @@ def test_file_that_is_no_database_is_told_and_left_as_it_is(loaded: Path, api: S
         ran = load(cockpit, loaded, 1, "--database", loaded / "notes.txt")
         assert ran.exit_code == 2
         assert "exists, but it is not a valid DuckDB database file" in ran.error
-        assert "(for DuckDB: --database, or destination.duckdb.credentials)" in ran.error
+        assert "the permissions (--database, or destination.duckdb.credentials), then" in ran.error
         assert (loaded / "notes.txt").read_text() == "these are notes\n" * 1_000
 
 
@@ -423,7 +423,9 @@ def test_database_in_use_names_the_process_and_costs_nothing(
         holder.communicate()
         assert ran.exit_code == 6
         assert f"is in use by process {holder.pid} (" in ran.error
-        assert "close the other program, then run again. Nothing was lost." in ran.error
+        assert (
+            "close the other program, or let it open the read copy (NAME.read.duckdb) instead, then run" in ran.error
+        )
 
 
 def test_scopes_file_argument_loads_a_part_and_delists_nothing(loaded: Path, api: Sandbox, cockpit: Command) -> None:

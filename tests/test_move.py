@@ -215,8 +215,11 @@ def test_target_that_holds_a_dataset_is_refused(
     message = refusal(world.inventory.database, on_postgres)
     assert message.startswith("The dataset 'cockpit' in postgresql://")
     assert "is not empty: it holds mine. A move only fills an empty one" in message
+    # a table of the same name says nothing
+    postgres.execute("CREATE TABLE cockpit.runs AS SELECT 1 AS id", name)
+    assert "is not empty: it holds mine, runs. A move" in refusal(world.inventory.database, on_postgres)
     # an empty one, such as an administrator makes, is filled
-    postgres.execute("DROP VIEW cockpit.mine", name)
+    postgres.execute("DROP TABLE cockpit.runs; DROP VIEW cockpit.mine", name)
     move(world.inventory.database, on_postgres)
     assert refusal(world.inventory.database, on_postgres).endswith(
         "holds every run of the file already: it was moved before, and loads go on there. Nothing was changed."

@@ -134,8 +134,8 @@ def told(project: Path, exit_code: int, out: str, err: str) -> Told:
 def test_load_that_reads_everything_is_silent(project: Path, api: Sandbox) -> None:
     ended = run(project, "--as-of", day(0).strftime("%Y-%m-%dT%H:%M:%S"))
     assert (ended.exit_code, ended.warned, ended.called, ended.out, ended.err) == (0, "", "", "", "")
-    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\ncomplete: 2 of 2 scopes read", ended.log)
-    assert ended.log.endswith("(exit code 0)\n")
+    assert re.match(r"begun \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\ncomplete: 2 of 2 scopes read", ended.log)
+    assert re.search(r"\nended \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \(exit code 0\)\n$", ended.log)
     (loaded,) = read_rows(project / "w.duckdb", "runs", per_run=True)
     model = Model(api.tenant.domain)
     model.run(loaded["run_id"], day(0), {scope: ("ok", rows) for scope, rows in ROWS.items()})

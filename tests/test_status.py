@@ -527,6 +527,18 @@ def test_command_needs_neither_credentials_nor_scopes_and_calls_no_api(two_scope
     assert two_scopes.sandbox.requests == []
 
 
+def test_commands_named_have_the_options_that_were_given(
+    two_scopes: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, other = two_scopes.database.parent / "project", two_scopes.database.with_name("none.duckdb")
+    shown = cockpit(two_scopes, "status", "--database", other, "--dataset", "other").stdout
+    assert f"Try `cockpit check --project {project} --database {other} --dataset other`, then load." in shown
+    # what the environment says counts for the next command too, unless it has the option
+    monkeypatch.setenv("COCKPIT_DESTINATION", "postgres")
+    shown = cockpit(two_scopes, "status", "--database", other, "--destination", "duckdb").stdout
+    assert f"Try `cockpit check --project {project} --destination duckdb --database {other}`, then load." in shown
+
+
 def test_command_reads_beside_a_reader_and_not_beside_a_writer(two_scopes: Inventory) -> None:
     with database_open(two_scopes, read_only=True):
         assert cockpit(two_scopes, "status").returncode == 0
@@ -565,6 +577,11 @@ def test_load_that_had_no_run_is_told_until_the_next_that_has_one(two_scopes: In
     )
     assert "no secret any more" not in text_of(status)
     assert to_json(status)["failed_attempt"]["exit_code"] == 5
+    # a run that ended later, such as one on another machine
+    write(two_scopes, "UPDATE cockpit.runs SET finished_at = '2100-01-01'")
+    assert status_of(two_scopes).failed_attempt is None
+    write(two_scopes, "UPDATE cockpit.runs SET finished_at = started_at")
+    assert status_of(two_scopes).failed_attempt is not None
     two_scopes.load([A, B], day(1))
     assert status_of(two_scopes).failed_attempt is None
 

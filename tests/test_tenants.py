@@ -288,12 +288,15 @@ def test_a_locked_file_counts_for_all_and_is_waited_for_once(loaded: Models, coc
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        ran = cockpit("load", *on(1))
+        ran = cockpit("load", *on(1), "--busy-tries", 2, "--busy-seconds", 0)
         holder.communicate()
     assert ran.exit_code == 6
-    assert ran.out.count(f"is in use by process {holder.pid}") == 1
-    assert ran.out.count("failed: for the same reason as north.") == 2
-    assert ran.err.count("Waiting") <= 1
+    # in each of the two tries
+    assert ran.out.count(f"is in use by process {holder.pid}") == 2
+    assert ran.out.count("failed: for the same reason as north.") == 4
+    assert ran.err.count("Waiting") <= 2
+    lines = [line.split() for line in cockpit("status").out.splitlines()[-3:]]
+    assert [(line[0], line[-4:]) for line in lines] == [(name, ["failed", "(exit", "code", "6)"]) for name in NAMES]
     loaded.check()
 
 
@@ -348,6 +351,8 @@ def test_a_tenant_that_stays_held_is_told_in_full_each_time(loaded: Models, cock
     assert ran.exit_code == 6
     assert ran.out.count("Another load or prune of the same tenant") == 2
     assert "for the same reason" not in ran.out
+    shown = cockpit("status", "--tenant", "north").out
+    assert re.search(r"^last load +failed just now \(exit code 6\): Another load or prune", shown, re.MULTILINE)
     assert ran.err.count("for the last time") == 1
     loaded.check()
 

@@ -126,6 +126,15 @@ def test_roles_of_the_page_can_what_it_says_and_no_more(licences: Licences, tria
         assert {"license_history", "scopes", "fct_current_inventory", "later", "later_view"} <= read.keys()
         assert read["fct_current_inventory"]
         licences.require_denied(reader, _WRITES)
+    as_reader = {DESTINATION: licences.url("cockpit_reader")}
+    for command in ("check", "load"):
+        told = run(trial, f"cockpit {command} --destination postgres", 2, **as_reader)
+        assert "The role cockpit_reader may not write into dataset cockpit of postgresql://" in told
+        assert "sign-in" not in told
+    told = run(trial, "cockpit maintain --destination postgres", 2, **as_reader)
+    assert "belongs to cockpit_loader. Run `cockpit maintain` as cockpit_loader. Nothing was done." in told
+    told = run(trial, "cockpit maintain --destination postgres", **as_loader)
+    assert "ANALYZE of " in told
     licences.require_denied("cockpit_reader", ["SELECT * FROM cockpit_deletions.deletion_events"])
     licences.require_denied("cockpit_loader", ["SELECT * FROM cockpit_deletions.deletion_events"])
     _delete_as_deleter(licences, trial)

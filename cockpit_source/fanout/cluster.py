@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -41,7 +41,8 @@ class DaskFanOut(Turns):
 
     def open_reading(self, job: ReadingJob) -> Reading:
         reading = DaskReading(self._client, self._address, job)
-        if told := describe_open_network(str(self._client.scheduler.address)):
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        if told := describe_open_network([str(self._client.scheduler.address), *workers]):
             job.note(told)
         _check_inbox(self._client, reading.inbox)
         return reading
@@ -86,16 +87,17 @@ def _open_client(address: str, stack: ExitStack) -> Client:
         ) from error
 
 
-def describe_open_network(address: str) -> str | None:
-    """What to say where access tokens leave this machine in clear text, with a scheduler at `address`; else None."""
-    protocol, _, rest = address.partition("://")
-    host = rest.rpartition(":")[0].strip("[]")
-    if protocol in ("inproc", "tls", "wss") or host in ("127.0.0.1", "::1", "localhost"):
-        return None
-    return (
-        f"Access tokens cross the network in clear text: the scheduler is at {redact(address)}. Where others share "
-        "that network, use Dask's TLS (tls://)."
-    )
+def describe_open_network(addresses: Iterable[str]) -> str | None:
+    """What to say where access tokens leave this machine in clear text, to a cluster at `addresses`; else None."""
+    for address in addresses:
+        protocol, _, rest = address.partition("://")
+        host = rest.rpartition(":")[0].strip("[]")
+        if protocol not in ("inproc", "tls", "wss") and host not in ("127.0.0.1", "::1", "localhost"):
+            return (
+                f"Access tokens cross the network in clear text: a part of the cluster is at {redact(address)}. "
+                "Where others share that network, use Dask's TLS (tls://)."
+            )
+    return None
 
 
 def _check_workers(client: Client, address: str) -> None:

@@ -161,14 +161,17 @@ class _Mover:
             self._target.define(statement)
 
     def _holds_every_run(self) -> bool:
-        """Whether the dataset that is there has the runs of the file, and there are any."""
-        if "runs" not in (self._target.find_objects() or ()):
+        """Whether the dataset that is there has all tables and all runs of the file, and there are any runs."""
+        if not {table.name for table in self._held.tables} <= set(self._target.find_objects() or ()):
             return False
         runs = SourceTable("runs", ("run_id",), 0)
-        counted = self._connection.execute(
-            f"SELECT count(*), count(*) FILTER (run_id IN (SELECT run_id FROM {self._target.table('runs')})) "
-            f"FROM {self._origin(runs)}"
-        ).fetchone()
+        try:
+            counted = self._connection.execute(
+                f"SELECT count(*), count(there.run_id) FROM {self._origin(runs)} AS here "
+                f"LEFT JOIN {self._target.table('runs')} AS there ON there.run_id = here.run_id"
+            ).fetchone()
+        except duckdb.BinderException:
+            return False
         held, found = counted or (0, 0)
         return bool(0 < held == found)
 

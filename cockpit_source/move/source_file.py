@@ -62,7 +62,9 @@ def require_source(database: Path) -> None:
         in_project = project_folder() / database.name
         instead = "Name the one that `cockpit load` writes with --from."
         if in_project.is_file():
-            instead = f"A relative path is one of the current folder; the project has --from {in_project}"
+            instead = (
+                f"A relative path is one of the current folder; name the one of the project: --from {in_project}."
+            )
         raise ConfigurationError(f"There is no DuckDB file {database}. {instead} Nothing was changed.")
     if database.name.endswith(read_copy_path(Path("any.duckdb")).name.removeprefix("any")):
         raise ConfigurationError(

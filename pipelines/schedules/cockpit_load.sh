@@ -14,7 +14,7 @@
 #   COCKPIT_CALL          what calls a person: a command for sh, which gets the message on its standard input, and
 #                         COCKPIT_SUBJECT and COCKPIT_EXIT_CODE in its environment. Unset, the message goes to stderr,
 #                         which cron mails.
-#   COCKPIT_LOG           a file to which all output is added, or - for stdout
+#   COCKPIT_LOG           a file to which all output is added when the load has ended, or - for stdout
 #   COCKPIT_BUSY_TRIES    how often the load tries while another run or a reader is in the way, 6 unless set; of
 #                         several tenants only those are tried again that were held
 #   COCKPIT_BUSY_SECONDS  how long it waits between these, 600 unless set
@@ -88,12 +88,15 @@ call() {
     tell "${COCKPIT_CALL:-}"
 }
 
+now() { date -u '+%Y-%m-%d %H:%M:%S UTC'; }
+
+begun=$(now)
 code=0
 attend "$cockpit" load "$@" >"$output" 2>&1 || code=$?
 case $log in
     '') ;;
     -) cat "$output" ;;
-    *) { date -u '+%Y-%m-%d %H:%M:%S UTC'; cat "$output"; echo "(exit code $code)"; } >>"$log" ;;
+    *) { echo "begun $begun"; cat "$output"; echo "ended $(now) (exit code $code)"; } >>"$log" ;;
 esac
 
 if [ -n "$stopped" ] && { [ "$code" -eq 1 ] || [ "$code" -gt 6 ]; }; then

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,3 +65,19 @@ def pick_names(tenants: list[str] | None, one: str | None = None) -> list[str]:
 def list_of_one(scopes_file: Path | None) -> str | None:
     """What `pick_names` wants as `one` where there is a list of scopes."""
     return None if scopes_file is None else "--scopes-file is the list of"
+
+
+def options_given(project: Path | None, destination: str, database: Path | None, dataset: str) -> str:
+    """What another command has to be given to use the same project and dataset, without the defaults."""
+    given = {
+        "--project": None if project is None else str(project),
+        "--destination": _unless_usual(destination, "COCKPIT_DESTINATION", "duckdb"),
+        "--database": None if database is None else str(database),
+        "--dataset": _unless_usual(dataset, "COCKPIT_DATASET", "cockpit"),
+    }
+    return " ".join(f"{name} {shlex.quote(value)}" for name, value in given.items() if value is not None)
+
+
+def _unless_usual(value: str, variable: str, usual: str) -> str | None:
+    """The value, unless a command without the option and without the variable would have it too."""
+    return None if value == usual and os.environ.get(variable, usual) == usual else value

@@ -36,6 +36,7 @@ from cockpit_source.scopes import Scope
 from cockpit_source.settings import Settings
 from cockpit_source.tables import CUSTOMERS, GDAP_RELATIONSHIPS, LISTED_TABLES, PROVIDER_INSTANCES, RESELLERS, Table
 from cockpit_source.transforms import find_items
+from cockpit_source.wording import plural
 
 MAX_WALKS = 6
 
@@ -185,10 +186,11 @@ class Discoverer:
         excluded = self._store.excluded_instances()
         deleted, scopes = self._store.leave_out([instance_id for instance_id, _ in excluded])
         aliases = ", ".join(alias for _, alias in excluded)
+        unfinished = self._unfinished_entries
         parts = {
-            f"{deleted} deleted customers": deleted,
-            f"{self._unfinished_entries} entries without a customer id at the provider": self._unfinished_entries,
-            f"{scopes} scopes of provider instances that are not Microsoft's ({aliases})": scopes,
+            plural(deleted, "deleted customer"): deleted,
+            f"{plural(unfinished, 'entry', 'entries')} without a customer id at the provider": unfinished,
+            f"{plural(scopes, 'scope')} of provider instances that are not Microsoft's ({aliases})": scopes,
         }
         return [text for text, count in parts.items() if count]
 

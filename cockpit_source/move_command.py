@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cockpit_source.command_options import AsJson, Dataset, Project, enter_project
+from cockpit_source.command_options import AsJson, Dataset, Project, enter_project, options_given
 
 
 def add_move_command(app: typer.Typer) -> None:
@@ -59,4 +59,9 @@ def move(
     if as_json:
         create_console().print_json(data=result.to_dict())
     else:
-        print_moved(result, create_console(), destination=destination)
+        print_moved(
+            result,
+            create_console(),
+            destination=destination,
+            options=options_given(project, destination, None, dataset),
+        )

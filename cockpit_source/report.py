@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cockpit_source.load_result import LoadResult, UnreadScope
 from cockpit_source.scopes import OUTCOMES, Scope
+from cockpit_source.wording import plural
 
 _PLAIN_WIDTH = 160
 _MAX_SHOWN = 20
@@ -33,11 +34,6 @@ def create_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return table
-
-
-def plural(count: int, noun: str) -> str:
-    """1 scope, 1,234 scopes."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def tell_apart(names: Mapping[str, str]) -> dict[str, str]:

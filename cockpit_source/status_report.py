@@ -13,9 +13,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from cockpit_source.recovery import CARRY_ON_WITHIN
-from cockpit_source.report import plural
 from cockpit_source.status import ChangedScope, NamedScope, RunLine, SpooledRun, StaleScope, Status
 from cockpit_source.status_sql import FREE_SEATS
+from cockpit_source.wording import plural
 
 # scopes by name, of each kind, in the text and in JSON
 MAX_SHOWN = 20

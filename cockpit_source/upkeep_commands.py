@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from cockpit_source.command_options import AsJson, Database, Dataset, Destination, Project, Tenants, enter_project
+from cockpit_source.command_options import (
+    AsJson,
+    Database,
+    Dataset,
+    Destination,
+    Project,
+    Tenants,
+    enter_project,
+    options_given,
+)
 
 
 def add_upkeep_commands(app: typer.Typer) -> None:
@@ -25,22 +32,6 @@ def _opener(destination: str, database: Path | None, dataset: str) -> Callable[[
     from cockpit_source.pipeline import create_pipeline
 
     return lambda tenant_key: create_pipeline(tenant_key, destination=destination, database=database, dataset=dataset)
-
-
-def _options_of(project: Path | None, destination: str, database: Path | None, dataset: str) -> str:
-    """What another command has to be given to use the same project and dataset, without the defaults."""
-    given = {
-        "--project": None if project is None else str(project),
-        "--destination": _unless_usual(destination, "COCKPIT_DESTINATION", "duckdb"),
-        "--database": None if database is None else str(database),
-        "--dataset": _unless_usual(dataset, "COCKPIT_DATASET", "cockpit"),
-    }
-    return " ".join(f"{name} {shlex.quote(value)}" for name, value in given.items() if value is not None)
-
-
-def _unless_usual(value: str, variable: str, usual: str) -> str | None:
-    """The value, unless a command without the option and without the variable would have it too."""
-    return None if value == usual and os.environ.get(variable, usual) == usual else value
 
 
 def status(
@@ -70,7 +61,7 @@ def status(
     from cockpit_source.status_report import MAX_NAMED, MAX_SHOWN, print_status, to_json
 
     open_pipeline = _opener(destination, database, dataset)
-    options = _options_of(project, destination, database, dataset)
+    options = options_given(project, destination, database, dataset)
     if names := pick_tenants(tenant):
         from cockpit_source.tenant_commands import show_all_status
 

@@ -18,6 +18,7 @@ from cockpit_source.dashboard import words
 from cockpit_source.dashboard.pages import TABS
 from cockpit_source.marts import seat_changes_sql
 from cockpit_source.publish import read_copy_path
+from cockpit_source.wording import plural
 
 _SUMS = "sum(total_seats), sum(assigned_seats), sum(unassigned_seats), sum(suspended_seats)"
 
@@ -288,7 +289,7 @@ def test_attention_list_is_the_mart(visit: Visit, truth: Truth) -> None:
     assert len(visit.download()) == sum(number for _, number in kinds)
     kind, number = kinds[-1]
     visit.choose("Kind", words.kind(kind))
-    visit.page.get_by_text(f"({words.plural(number, 'row')})").wait_for()
+    visit.page.get_by_text(f"({plural(number, 'row')})").wait_for()
     assert {row["kind"] for row in visit.download()} == {kind}
 
 
@@ -304,7 +305,7 @@ def test_scope_health_names_what_was_not_read(visit: Visit, truth: Truth) -> Non
     )
     visit.page.get_by_label("Only scopes that were not read well").uncheck()
     (everything,) = truth.row("SELECT count(*) FROM scope_health")
-    visit.page.get_by_text(f"({words.plural(everything, 'row')})").wait_for()
+    visit.page.get_by_text(f"({plural(everything, 'row')})").wait_for()
 
 
 def test_without_a_ledger_the_page_says_so(visit: Visit) -> None:
@@ -368,7 +369,7 @@ def test_everything_can_be_reached_with_the_keyboard(visit: Visit, truth: Truth)
     page.keyboard.press("b")
     page.keyboard.press("Enter")
     wanted = truth.row("SELECT count(DISTINCT coalesce(reseller_id, '')) FROM fct_current_inventory")
-    page.get_by_text(f"({words.plural(wanted[0], 'row')})").wait_for()
+    page.get_by_text(f"({plural(wanted[0], 'row')})").wait_for()
     page.get_by_role("button", name="Customers", exact=True).focus()
     page.keyboard.press("Enter")
     page.locator('main[aria-label="Customers"]').wait_for()

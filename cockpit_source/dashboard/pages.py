@@ -14,6 +14,7 @@ from cockpit_source.dashboard.ledger_copy import ledger_path
 from cockpit_source.dashboard.ledger_page import ledger_page
 from cockpit_source.dashboard.parts import Card
 from cockpit_source.dashboard.queries import Query
+from cockpit_source.wording import plural
 
 TABS = (
     "Overview",
@@ -118,7 +119,7 @@ class Pages:
         return self.one(queries.totals_of_all(self._filters))
 
     def _describe_width(self, wanted: dict[str, Any]) -> str:
-        return f"{words.plural(wanted['customers'], 'customer')}, {words.plural(wanted['skus'], 'SKU')}"
+        return f"{plural(wanted['customers'], 'customer')}, {plural(wanted['skus'], 'SKU')}"
 
     def _reclaimable_cards(self) -> list[Card]:
         if self._filters.day is not None or self._filters.kind == "free":
@@ -131,7 +132,7 @@ class Pages:
                 "reclaimable_seats",
                 "Reclaimable seats",
                 words.count(seats),
-                f"paid and unassigned, at {words.plural(found['customers'], 'customer')}",
+                f"paid and unassigned, at {plural(found['customers'], 'customer')}",
             )
         ]
         figures += [
@@ -203,8 +204,8 @@ class Pages:
         row = found[0]
         return mo.Html(
             '<p class="ck-explain">Left out of these totals: <span data-figure="left_out_seats">'
-            f"{words.count(row['total_seats'])}</span> seats of {words.plural(row['skus'], 'free or viral SKU')} at "
-            f"{words.plural(row['customers'], 'customer')}. The filter “Free or paid” brings them in.</p>"
+            f"{words.count(row['total_seats'])}</span> seats of {plural(row['skus'], 'free or viral SKU')} at "
+            f"{plural(row['customers'], 'customer')}. The filter “Free or paid” brings them in.</p>"
         )
 
     # ---- customers, SKUs, resellers
@@ -262,10 +263,10 @@ class Pages:
         rows = self.rows(queries.change_rows(self._filters, from_date, to_date))
         kinds = parts.sums_by_kind(rows, "seat_change")
         total = sum(row["seat_change_sum"] or 0 for row in kinds.values())
-        figures = [Card("change_total", "All together", words.change(total), words.plural(rows.num_rows, "row"))]
+        figures = [Card("change_total", "All together", words.change(total), plural(rows.num_rows, "row"))]
         for name in queries.CHANGE_KINDS:
             row = kinds.get(name, {"seat_change_sum": 0, "kind_count": 0})
-            number = words.plural(row["kind_count"], "row")
+            number = plural(row["kind_count"], "row")
             figures.append(Card(f"change_{name}", words.kind(name), words.change(row["seat_change_sum"]), number))
         moves = {name: row["seat_change_sum"] or 0 for name, row in kinds.items()}
         return parts.stack(
@@ -297,7 +298,7 @@ class Pages:
                 f"attention_{name}",
                 words.kind(name),
                 words.count(row["kind_count"]),
-                words.plural(row["customer_id_count_distinct"], "customer"),
+                plural(row["customer_id_count_distinct"], "customer"),
             )
             for name, row in sorted(kinds.items(), key=lambda item: (-item[1]["kind_count"], item[0]))
         ]

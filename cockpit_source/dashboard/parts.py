@@ -13,6 +13,7 @@ import pyarrow.compute
 import pyarrow.csv
 
 from cockpit_source.dashboard import words
+from cockpit_source.wording import plural
 
 PAGE_ROWS = 20
 
@@ -193,7 +194,7 @@ def of_kind(rows: pa.Table, kind: str) -> pa.Table:
 
 def download(rows: pa.Table, file_name: str) -> mo.Html:
     """A button for all rows as CSV, which is made when it is pressed."""
-    label = f"Download CSV ({words.plural(rows.num_rows, 'row')})"
+    label = f"Download CSV ({plural(rows.num_rows, 'row')})"
     button = mo.download(lambda: to_csv(rows), filename=f"{file_name}.csv", mimetype="text/csv", label=label)
     return mo.Html(f"<div>{button.text}</div>")
 

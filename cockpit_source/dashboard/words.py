@@ -103,11 +103,6 @@ def cell(value: Any) -> str:
     return NOT_TOLD if value is None else str(value)
 
 
-def plural(number: int, one: str, many: str | None = None) -> str:
-    """1 seat, 2 seats."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def text(value: Any) -> str:
     """A value of the data for HTML."""
     return escape(str(value))

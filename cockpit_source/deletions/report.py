@@ -23,6 +23,7 @@ from cockpit_source.deletions.records import (
 )
 from cockpit_source.errors import DeletionRefused
 from cockpit_source.report import create_table
+from cockpit_source.wording import plural
 
 _ACTIONS = {"delete_customer": "delete customer", "remove_reseller_relationship": "remove relationship of customer"}
 _SHORT_ACTIONS = _ACTIONS | {"remove_reseller_relationship": "remove relationship"}
@@ -42,8 +43,8 @@ def describe_blast_radius(plan: Plan, course: PlanHistory | None = None) -> list
     share = f"{len(customers) / known:.2%} of {known:,}" if known else "of none that are known"
     done = _describe_intention(plan) if course is None or not course.is_started else _describe_done(plan, course)
     return [
-        f"{_plural(len(customers), 'customer')} ({share}), {_plural(total, 'seat')} of which {consumed:,} assigned, "
-        f"{_plural(len(resellers), 'reseller')}",
+        f"{plural(len(customers), 'customer')} ({share}), {plural(total, 'seat')} of which {consumed:,} assigned, "
+        f"{plural(len(resellers), 'reseller')}",
         f"{done} This cannot be undone.",
     ]
 
@@ -53,9 +54,9 @@ def _describe_intention(plan: Plan) -> str:
     removed = len(plan.items) - deleted
     will = []
     if removed:
-        will.append(f"{_plural(removed, 'reseller relationship')} will be removed.")
+        will.append(f"{plural(removed, 'reseller relationship')} will be removed.")
     if deleted:
-        will.append(f"{_plural(deleted, 'customer')} will be deleted from the whole tenant and from Partner Center.")
+        will.append(f"{plural(deleted, 'customer')} will be deleted from the whole tenant and from Partner Center.")
     return " ".join(will)
 
 
@@ -66,10 +67,10 @@ def _describe_done(plan: Plan, course: PlanHistory) -> str:
     removals = {item.number for item in plan.items} - deletions
     done = []
     if removals:
-        done.append(f"{len(gone & removals)} of {_plural(len(removals), 'reseller relationship')} removed.")
+        done.append(f"{len(gone & removals)} of {plural(len(removals), 'reseller relationship')} removed.")
     if deletions:
         done.append(
-            f"{len(gone & deletions)} of {_plural(len(deletions), 'customer')} deleted from the whole tenant and "
+            f"{len(gone & deletions)} of {plural(len(deletions), 'customer')} deleted from the whole tenant and "
             "from Partner Center."
         )
     rest = count_states([item for number, item in course.items.items() if number not in gone])
@@ -217,7 +218,7 @@ def describe_result(record: LedgerRecord) -> str:
     match record.kind:
         case "plan":
             run_id = body["plan"]["run"]["run_id"]
-            count = _plural(len(body["plan"]["items"]), "deletion")
+            count = plural(len(body["plan"]["items"]), "deletion")
             return f"{count} by {body['plan']['query_name']} on run {run_id}, hash {body['plan_hash']}"
         case "selection":
             return f"{len(body['keys'])} selected on run {body['run_id']}"
@@ -233,7 +234,7 @@ def describe_result(record: LedgerRecord) -> str:
         case "stopped":
             return f"{body.get('code')}: {description}"
         case "mended":
-            return f"{_plural(body['records'], 'record')} copied from the {body['from']}"
+            return f"{plural(body['records'], 'record')} copied from the {body['from']}"
         case "moved":
             return f"the ledger goes on at {body['to']}"
         case "finished":
@@ -287,8 +288,8 @@ def _print_evidence(items: Sequence[PlanItem], states: Mapping[int, ItemHistory]
             _say(console, escape(f"     {state.state}, {_time(state.changed_at)}{told}"))
     skus = {(scope.scope_key, sku.sku_id): sku for item in items for scope in _concerned(item) for sku in scope.skus}
     last_change = _time(inventory.last_change_at) if inventory.last_change_at else "none"
-    scopes = _plural(len(inventory.scopes), "listed scope")
-    _say(console, f"   evidence, inventory: {_plural(len(skus), 'product')} in {scopes}, last change {last_change}")
+    scopes = plural(len(inventory.scopes), "listed scope")
+    _say(console, f"   evidence, inventory: {plural(len(skus), 'product')} in {scopes}, last change {last_change}")
     for sku in skus.values():
         name = escape(sku.sku_name or sku.sku_id)
         _say(console, f"     {name}: {_count(sku.total_licenses)} seats, {_count(sku.consumed_licenses)} assigned")
@@ -297,7 +298,7 @@ def _print_evidence(items: Sequence[PlanItem], states: Mapping[int, ItemHistory]
         return
     statuses = Counter(subscription.status or "status not told" for subscription in live.subscriptions)
     told = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "none"
-    relationships = _plural(len(live.relationships), "relationship")
+    relationships = plural(len(live.relationships), "relationship")
     _say(console, f"   evidence, API: {relationships}; subscriptions: {escape(told)}")
 
 
@@ -325,10 +326,6 @@ def _describe_course(course: PlanHistory) -> str:
 def _limits(plan: Plan) -> dict[str, Any]:
     names = ("max_actions", "max_percent", "max_actions_per_day", "max_age_hours", "grace_days")
     return {name: f"{getattr(plan.limits, name):g}" for name in names}
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _count(count: int | None) -> str:

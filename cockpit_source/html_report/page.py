@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cockpit_source.dashboard import words
 from cockpit_source.html_report.scales import place_bars, place_trend
 from cockpit_source.version import __version__
+from cockpit_source.wording import plural
 
 
 def render_page(figures: dict[str, Any]) -> str:
@@ -40,7 +41,7 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "money": words.money,
-        "plural": words.plural,
+        "plural": plural,
         "yes_or_no": words.yes_or_no,
         "place_trend": place_trend,
         "place_bars": place_bars,

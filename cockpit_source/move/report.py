@@ -34,8 +34,8 @@ def shown_steps(console: Console) -> Iterator[Step]:
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total or 1)
 
 
-def print_moved(result: MoveResult, console: Console, *, destination: str) -> None:
-    """The tables, the time, and what comes next."""
+def print_moved(result: MoveResult, console: Console, *, destination: str, options: str) -> None:
+    """The tables, the time, and what comes next; `options`: what a command needs to go on in the target."""
     table = create_table("table", "rows", right=("rows",))
     for moved in result.tables:
         table.add_row(moved.name, f"{moved.rows:,}")
@@ -51,21 +51,21 @@ def print_moved(result: MoveResult, console: Console, *, destination: str) -> No
         names = ", ".join(result.left_out)
         console.print(f"Not moved, since no load made them: {names}.", markup=False, soft_wrap=True)
     console.print(
-        f"Next: cockpit marts --destination {destination} makes the views there, and every load, also the line in a "
+        f"Next: `cockpit marts {options}` makes the views there, and every load, also the line in a "
         f"crontab, needs --destination {destination} from now on. A load without it would go on in the file.",
         markup=False,
         soft_wrap=True,
     )
     ledger = Path(result.source).with_name(_LEDGER.format(stem=Path(result.source).stem))
     if ledger.exists():
-        console.print(_describe_ledger(ledger, destination), markup=False, soft_wrap=True)
+        console.print(_describe_ledger(ledger, destination, options), markup=False, soft_wrap=True)
 
 
-def _describe_ledger(ledger: Path, destination: str) -> str:
+def _describe_ledger(ledger: Path, destination: str, options: str) -> str:
     if destination == "postgres":
         return (
-            f"The ledger of the deletions, {ledger}, was not moved: cockpit deletions move --destination postgres "
-            "does that. Without it their history and limits would begin anew there."
+            f"The ledger of the deletions, {ledger}, was not moved: `cockpit deletions move {options}` does "
+            "that. Without it their history and limits would begin anew there."
         )
     return (
         f"The ledger of the deletions, {ledger}, was not moved: deletions do not work on {destination}. Keep it and "

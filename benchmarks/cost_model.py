@@ -117,6 +117,8 @@ def _size_in_duckdb(project: Path, _: Warehouse, table: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "copy.duckdb")
         with duckdb.connect(str(copy)) as connection:
+            # two threads would each leave blocks half full, now more and now less
+            connection.execute("SET threads = 1")
             connection.execute(f"ATTACH '{project / DEFAULT_DATABASE}' AS loaded (READ_ONLY)")
             connection.execute(f"CREATE TABLE copied AS FROM loaded.cockpit.{table}")
         return copy.stat().st_size

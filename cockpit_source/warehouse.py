@@ -182,14 +182,11 @@ class Warehouse:
             WarehouseError: it cannot be opened, or a role of PostgreSQL may only read it; WarehouseBusy when another
                 process holds it.
         """
-        for _ in self._select("SELECT 1 AS one"):
-            pass
-        if self._pipeline.destination.destination_name == "postgres":
-            self._check_role()
-
-    def _check_role(self) -> None:
         with self._pipeline_client() as client:
-            found = DatasetClient(client).rows(_ROLE_THAT_ONLY_READS, self.dataset)
+            opened = DatasetClient(client)
+            opened.rows("SELECT 1 AS one")
+            is_postgres = self._pipeline.destination.destination_name == "postgres"
+            found = opened.rows(_ROLE_THAT_ONLY_READS, self.dataset) if is_postgres else []
         for row in found:
             raise WarehouseError(
                 f"The role {row['role']} may not write into dataset {self.dataset} of {self.location}. Give the "
